@@ -1,0 +1,67 @@
+# `make demo` shows the main job, `make test` proves it. Each makes its own virtual
+# environment when there is none; nothing but python3 and make has to be there.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+# Always quoted or escaped: the path of an environment may hold spaces.
+empty :=
+BIN := $(VENV)/bin
+STAMP := $(subst $(empty) $(empty),\ ,$(VENV))/.installed
+INSTALL := pip install -c constraints.txt
+
+# uv where there is one (the redirection makes old versions of make ask a shell).
+ifneq ($(shell command -v uv 2>/dev/null),)
+CREATE = $(HAVE) || uv venv --quiet --seed --allow-existing --python "$(PYTHON)" "$(VENV)"
+INTO_VENV = uv $(INSTALL) --quiet --python "$(BIN)/python"
+else
+CREATE = { $(HAVE) || "$(PYTHON)" -m venv "$(VENV)"; } && \
+	"$(BIN)/python" -m pip install -qq "pip>=25.1"
+INTO_VENV = "$(BIN)/python" -m $(INSTALL) -qq
+endif
+HAVE = [ -x "$(BIN)/python" ]
+TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
+
+.PHONY: help venv demo test lint bench bench-quick docs audit clean
+
+help:  ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+
+venv: $(STAMP)  ## The virtual environment (VENV=path, PYTHON=interpreter)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), which takes a minute or two ..."
+	@"$(PYTHON)" -c 'import sys; sys.exit($(TOO_OLD))'
+	@$(CREATE)
+	@$(INTO_VENV) --group dev --editable ".[all]"
+	@touch "$(VENV)/.installed"
+
+demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the internet
+	"$(BIN)/s2l3a" demo demo/
+
+test: $(STAMP)  ## All tests (ARGS="-k tiles" for some)
+	"$(BIN)/python" -m pytest -q $(ARGS)
+
+lint: $(STAMP)  ## Linter, format and types
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy"
+
+bench: $(STAMP)  ## All benchmarks
+	"$(BIN)/python" benchmarks/run.py $(ARGS)
+
+bench-quick: $(STAMP)  ## The benchmarks that count requests and bytes
+	"$(BIN)/python" benchmarks/run.py --quick $(ARGS)
+
+docs: $(STAMP)  ## The documentation, in site/
+	@$(INTO_VENV) --group docs
+	"$(BIN)/mkdocs" build --strict
+
+audit: $(STAMP)  ## Known holes in the versions of constraints.txt
+	@$(INTO_VENV) --group audit
+	"$(BIN)/pip-audit" --strict --no-deps --disable-pip -r constraints.txt
+
+clean:  ## Remove what make made
+	rm -rf .venv demo dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

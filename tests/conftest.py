@@ -1,0 +1,75 @@
+"""What all tests share: no network but loopback, hypothesis profiles, the golden files."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+_network_allowed = threading.Event()
+
+
+class NetworkBlockedError(RuntimeError):
+    """A test reached for the network. No OSError, which a retry would swallow."""
+
+
+def _is_here(host: object) -> bool:
+    if not host or host in ("localhost", socket.gethostname()):
+        return True
+    try:
+        ip = ipaddress.ip_address(str(host))
+    except ValueError:
+        return False
+    return ip.is_loopback or ip.is_unspecified
+
+
+def _stay_here(event: str, args: tuple) -> None:
+    """Refuse names and TCP connections of other machines; an audit hook sees every socket."""
+    if event == "socket.connect":
+        sock, address = args
+        # AF_UNIX stays on the machine, and connecting a datagram socket sends nothing.
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+            return
+        host = address[0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = args[0]
+    else:
+        return
+    if _network_allowed.is_set() or _is_here(host):
+        return
+    if str(host).endswith(".invalid"):  # what any resolver has to say, RFC 6761
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    raise NetworkBlockedError(f"{event} of {host!r}: mark the test with `network` if it must")
+
+
+sys.addaudithook(_stay_here)
+
+
+@pytest.fixture(autouse=True)
+def _network_if_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.node.get_closest_marker("network"):
+        _network_allowed.set()
+    yield
+    _network_allowed.clear()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the golden files, beside the checkout or where S2L3A_SHARED points."""
+    folder = Path(os.environ.get("S2L3A_SHARED") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no golden files: {folder} is missing (S2L3A_SHARED=folder points elsewhere)")
+    return folder
