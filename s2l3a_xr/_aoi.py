@@ -1,0 +1,300 @@
+"""The area of interest: any of the forms users have it in, checked and made polygons."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError
+from shapely.geometry.base import BaseGeometry
+
+from s2l3a_xr._errors import AoiError, AoiWarning
+
+LONLAT = "EPSG:4326"
+_PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
+"""Lon/lat extent of DLR's collection; only the hint on swapped axes uses it."""
+
+
+@runtime_checkable
+class _GeoInterface(Protocol):
+    @property
+    def __geo_interface__(self) -> Mapping[str, Any]: ...
+
+
+AoiLike: TypeAlias = (
+    "str | os.PathLike[str] | gpd.GeoDataFrame | gpd.GeoSeries | BaseGeometry"
+    " | Mapping[str, Any] | tuple[float, float, float, float] | Aoi"
+)
+"""What users may hand over as an area of interest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aoi:
+    """Area of interest.
+
+    Parameters
+    ----------
+    features : tuple of shapely Polygon or MultiPolygon
+        Valid, two-dimensional and not empty; they may overlap.
+    crs : str
+        Their CRS, as WKT or ``EPSG:n``.
+    """
+
+    features: tuple[BaseGeometry, ...]
+    crs: str
+
+    def to_crs(self, crs: str) -> Aoi:
+        """Reproject the vertices, without adding any.
+
+        Parameters
+        ----------
+        crs : str
+            Target CRS.
+
+        Returns
+        -------
+        Aoi
+            In the target CRS.
+
+        Raises
+        ------
+        AoiError
+            Where a vertex has no place in the target CRS.
+        """
+        source, target = pyproj.CRS(self.crs), pyproj.CRS(crs)
+        if source == target:
+            return self
+        transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+        features = shapely.transform(
+            np.array(self.features, dtype=object), transformer.transform, interleaved=False
+        )
+        if not np.isfinite(shapely.get_coordinates(features)).all():
+            msg = f"the AOI can't be transformed from {source.name} to {target.name}."
+            raise AoiError(msg)
+        return Aoi(features=tuple(features), crs=crs)
+
+    @property
+    def union(self) -> BaseGeometry:
+        """All features as one geometry."""
+        return shapely.union_all(shapely.make_valid(np.array(self.features, dtype=object)))
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """``(left, bottom, right, top)`` in the AOI's CRS."""
+        left, bottom, right, top = shapely.total_bounds(self.features)
+        return float(left), float(bottom), float(right), float(top)
+
+    def box(self) -> Aoi:
+        """Return the bounding box as an AOI.
+
+        Returns
+        -------
+        Aoi
+            One rectangle in the same CRS.
+        """
+        return Aoi(features=(shapely.box(*self.bounds),), crs=self.crs)
+
+    def describe(self) -> str:
+        """Say where the AOI lies, for messages.
+
+        Returns
+        -------
+        str
+            Bounds in lon/lat with three decimals.
+        """
+        left, bottom, right, top = self.to_crs(LONLAT).bounds
+        return f"lon {left:.3f} to {right:.3f}, lat {bottom:.3f} to {top:.3f}"
+
+
+def read_aoi(aoi: AoiLike) -> Aoi:
+    """Take an area of interest in any form, check it and make it polygons.
+
+    Parameters
+    ----------
+    aoi : path, GeoDataFrame, GeoSeries, shapely geometry, mapping or tuple of float
+        A file that pyogrio reads (GeoJSON, GPKG, Shapefile, KML, …), a geometry, a GeoJSON
+        geometry, Feature or FeatureCollection, or ``(minx, miny, maxx, maxy)`` in lon/lat.
+        What has no CRS of its own is taken as lon/lat (EPSG:4326).
+
+    Returns
+    -------
+    Aoi
+        In the CRS that it came in.
+
+    Raises
+    ------
+    AoiError
+        Nothing there, no polygons, coordinates that are not finite, not in degrees or
+        swapped.
+
+    Warns
+    -----
+    AoiWarning
+        A ring that crosses itself was repaired, or points and lines were left out.
+    """
+    if isinstance(aoi, Aoi):
+        return aoi
+    series = _to_series(aoi)
+    crs = pyproj.CRS(series.crs if series.crs is not None else LONLAT)
+    features = _polygons(series.to_numpy())
+    _check_coordinates(features, crs)
+    code = crs.to_epsg()
+    return Aoi(features=features, crs=f"EPSG:{code}" if code else crs.to_wkt())
+
+
+def _to_series(aoi: object) -> gpd.GeoSeries:
+    if isinstance(aoi, gpd.GeoDataFrame):
+        return aoi.geometry
+    if isinstance(aoi, gpd.GeoSeries):
+        return aoi
+    if isinstance(aoi, BaseGeometry):
+        return gpd.GeoSeries([aoi])
+    if isinstance(aoi, str | os.PathLike):
+        return _read_file(aoi)
+    if isinstance(aoi, Mapping):
+        return _read_mapping(aoi)
+    if isinstance(aoi, list | tuple | np.ndarray):
+        return _read_bounds(aoi)
+    if isinstance(aoi, _GeoInterface):
+        return _read_mapping(aoi.__geo_interface__)
+    msg = (
+        f"an AOI can't be a {type(aoi).__name__}; give a path, a GeoDataFrame, a GeoSeries, a "
+        "shapely geometry, a GeoJSON mapping or (minx, miny, maxx, maxy) in lon/lat."
+    )
+    raise AoiError(msg)
+
+
+def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
+    if "://" in os.fspath(path) or os.fspath(path).startswith("/vsi"):
+        msg = f"an AOI is read from a local file, not from {os.fspath(path)}; download it first."
+        raise AoiError(msg)
+    file = Path(path).expanduser()
+    if not file.exists():
+        msg = f"no such AOI file: {file} (looked in {Path.cwd()})."
+        raise AoiError(msg)
+    try:
+        layers = [name for name, kind in pyogrio.list_layers(file) if kind is not None]
+        read = [gpd.read_file(file, layer=name, columns=[]).geometry for name in layers]
+    except (DataSourceError, DataLayerError, ValueError) as exc:
+        msg = f"{file} can't be read as a vector file (GeoJSON, GPKG, Shapefile, KML): {exc}"
+        raise AoiError(msg) from exc
+    if not read:
+        msg = f"{file} holds no layer with geometries."
+        raise AoiError(msg)
+    crs = read[0].crs
+    parts = [series if series.crs == crs else series.to_crs(crs) for series in read]
+    return gpd.GeoSeries(np.concatenate([part.to_numpy() for part in parts]), crs=crs)
+
+
+def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
+    kind = mapping.get("type")
+    if kind == "FeatureCollection":
+        found = [feature.get("geometry") for feature in mapping.get("features", ())]
+    elif kind == "Feature":
+        found = [mapping.get("geometry")]
+    else:
+        found = [mapping]
+    try:
+        shapes = [shapely.geometry.shape(geometry) for geometry in found if geometry]
+    except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError) as exc:
+        msg = f"the AOI mapping of type {kind!r} is no GeoJSON geometry or feature: {exc}"
+        raise AoiError(msg) from exc
+    return gpd.GeoSeries(shapes, crs=_old_crs_member(mapping))
+
+
+def _old_crs_member(mapping: Mapping[str, Any]) -> pyproj.CRS:
+    """GeoJSON of 2008 could name a CRS; its files are still about."""
+    try:
+        return pyproj.CRS(mapping["crs"]["properties"]["name"])
+    except (KeyError, TypeError):
+        return pyproj.CRS(LONLAT)
+    except pyproj.exceptions.CRSError as exc:
+        msg = f"the AOI's crs member names no known CRS: {exc}"
+        raise AoiError(msg) from exc
+
+
+def _read_bounds(values: Any) -> gpd.GeoSeries:  # noqa: ANN401 - checked here
+    try:
+        numbers = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as exc:
+        msg = f"AOI bounds must be four numbers (minx, miny, maxx, maxy), got {values!r}."
+        raise AoiError(msg) from exc
+    if numbers.shape != (4,) or not np.isfinite(numbers).all():
+        msg = f"AOI bounds must be four finite numbers (minx, miny, maxx, maxy), got {values!r}."
+        raise AoiError(msg)
+    left, bottom, right, top = numbers.tolist()
+    if left >= right or bottom >= top:
+        msg = (
+            f"AOI bounds {values!r} are empty: the order is (minx, miny, maxx, maxy) "
+            "with minx < maxx and miny < maxy."
+        )
+        raise AoiError(msg)
+    return gpd.GeoSeries([shapely.box(left, bottom, right, top)])
+
+
+def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
+    flat = shapely.force_2d(shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))])
+    if not flat.size:
+        msg = "the AOI is empty: it has no geometry."
+        raise AoiError(msg)
+    if not np.isfinite(shapely.get_coordinates(flat)).all():
+        msg = "the AOI has coordinates that are not finite (NaN or infinite)."
+        raise AoiError(msg)
+    invalid = ~shapely.is_valid(flat)
+    if invalid.any():
+        reason = shapely.is_valid_reason(flat[invalid][0])
+        warnings.warn(
+            f"{invalid.sum()} AOI geometr{'y is' if invalid.sum() == 1 else 'ies are'} invalid and "
+            f"repaired with shapely.make_valid (first: {reason}); check the area.",
+            AoiWarning,
+            stacklevel=2,
+        )
+        flat[invalid] = shapely.make_valid(flat[invalid])
+    kept = [polygon for shape in flat if (polygon := _polygonal(shape)) is not None]
+    if not kept:
+        kinds = ", ".join(sorted({shape.geom_type for shape in flat}))
+        msg = f"the AOI has no polygon, only {kinds}; buffer points and lines first."
+        raise AoiError(msg)
+    if len(kept) < len(flat):
+        warnings.warn(
+            f"{len(flat) - len(kept)} of {len(flat)} AOI geometries are no polygons: left out.",
+            AoiWarning,
+            stacklevel=2,
+        )
+    return tuple(kept)
+
+
+def _polygonal(shape: BaseGeometry) -> BaseGeometry | None:
+    if shape.geom_type not in {"Polygon", "MultiPolygon"}:
+        parts = [part for part in getattr(shape, "geoms", ()) if _polygonal(part) is not None]
+        shape = shapely.union_all(parts)
+    return shape if shape.area > 0 else None
+
+
+def _check_coordinates(features: tuple[BaseGeometry, ...], crs: pyproj.CRS) -> None:
+    if not crs.is_geographic:
+        return
+    left, bottom, right, top = shapely.total_bounds(features)
+    if left < -180 or right > 180 or bottom < -90 or top > 90:  # noqa: PLR2004 - degrees
+        msg = (
+            f"the AOI's coordinates ({left:g}, {bottom:g}, {right:g}, {top:g}) are no degrees of "
+            "lon/lat; if they are metres, give the AOI with its CRS (a GeoDataFrame or a file)."
+        )
+        raise AoiError(msg)
+    product = shapely.box(*_PRODUCT_BOUNDS)
+    here, swapped = shapely.box(left, bottom, right, top), shapely.box(bottom, left, top, right)
+    if not here.intersects(product) and swapped.intersects(product):
+        msg = (
+            f"the AOI lies at lon {left:.3f} to {right:.3f}, lat {bottom:.3f} to {top:.3f}, but "
+            "with lon and lat swapped it lies in Germany: swap them (x is longitude)."
+        )
+        raise AoiError(msg)

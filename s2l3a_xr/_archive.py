@@ -1,0 +1,303 @@
+"""Where products live: DLR's download server, or any folder laid out like it."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urljoin
+
+from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
+from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
+from s2l3a_xr._transport import Session, is_http
+
+DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
+"""DLR's download server, read without login."""
+
+_LISTING_CAP = 16 * 2**20
+_FRESH_S = 300.0
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_LINK = re.compile(
+    r"<a\s[^>]*?href\s*=\s*[\"']([^\"']+)[\"'][^>]*>(?:.*?)</a>([^\n]*)", re.IGNORECASE
+)
+_SIZE = re.compile(r"(?<![\d:.-])(\d+(?:\.\d+)?)([KMGT]?)(?=\s*(?:<|$))")
+_CHILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/?")
+_IS_LISTING = re.compile(r"index of|directory listing|parent directory", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of a listing.
+
+    Parameters
+    ----------
+    name : str
+        Name below the folder; a folder's has a slash behind it.
+    size : int or None
+        Bytes as listed (servers round them), None where not said.
+    """
+
+    name: str
+    size: int | None = None
+
+
+class Archive(Protocol):
+    """What discovery needs to know of a place."""
+
+    @property
+    def url(self) -> str:
+        """Where the archive's files begin, with a slash behind it."""
+
+    async def products(self, session: Session, tile: str, year: int) -> tuple[Product, ...]:
+        """All products of a tile and year."""
+
+    async def files(
+        self, session: Session, product: Product, bands: Iterable[Band], resolution_m: int
+    ) -> dict[str, int | None]:
+        """Sizes of those bands' files that exist, by native band name."""
+
+    async def years(self, session: Session, tile: str) -> tuple[int, ...]:
+        """Years that the archive has of a tile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderArchive:
+    """An archive in DLR's layout that is browsed folder by folder.
+
+    Parameters
+    ----------
+    url : str
+        ``https://…/files/`` with Apache-style listings, a local folder, or any fsspec URL.
+    """
+
+    url: str
+
+    async def products(self, session: Session, tile: str, year: int) -> tuple[Product, ...]:
+        """List a tile's year.
+
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        tile : str
+            MGRS tile.
+        year : int
+            Calendar year.
+
+        Returns
+        -------
+        tuple of Product
+            Every product folder; empty where there is no such folder.
+        """
+        entries = await self._list(session, year_folder(tile, year))
+        found = [Product.parse(entry.name.rstrip("/")) for entry in entries]
+        return tuple(p for p in found if p is not None and (p.tile, p.year) == (tile, year))
+
+    async def files(
+        self, session: Session, product: Product, bands: Iterable[Band], resolution_m: int
+    ) -> dict[str, int | None]:
+        """List a product's folder, and its masks' folder where masks are asked for.
+
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        product : Product
+            One tile and month.
+        bands : iterable of Band
+            Layers of interest.
+        resolution_m : int
+            Wanted pixel size in metres; only masks have a choice.
+
+        Returns
+        -------
+        dict of str to int or None
+            Listed sizes by native band name, for the files that exist.
+        """
+        paths = {band.native: product.file(band, resolution_m) for band in bands}
+        folders = sorted({path.rpartition("/")[0] + "/" for path in paths.values()})
+        listings = await asyncio.gather(*(self._list(session, folder) for folder in folders))
+        sizes = {
+            folder + entry.name: entry.size
+            for folder, entries in zip(folders, listings, strict=True)
+            for entry in entries
+        }
+        return {native: sizes[path] for native, path in paths.items() if path in sizes}
+
+    async def years(self, session: Session, tile: str) -> tuple[int, ...]:
+        """List a tile's folder.
+
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        tile : str
+            MGRS tile.
+
+        Returns
+        -------
+        tuple of int
+            Years, ascending; empty where the archive does not offer the tile.
+        """
+        entries = await self._list(session, tile_folder(tile))
+        names = (entry.name.rstrip("/") for entry in entries)
+        return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
+
+    async def _list(self, session: Session, folder: str) -> tuple[Entry, ...]:
+        url = self.url + folder
+        still_fresh = int(time.monotonic() // _FRESH_S)
+        read = _read_page if is_http(url) else _read_folder
+        entries: tuple[Entry, ...] = await session.listings.get(
+            (url, still_fresh), lambda: read(session, url)
+        )
+        return entries
+
+
+async def _read_page(session: Session, url: str) -> tuple[Entry, ...]:
+    try:
+        reply = await session.http.fetch(url, cap=_LISTING_CAP)
+    except GoneError:
+        return ()
+    except ReadError as exc:
+        msg = f"the archive's listing can't be read: {exc}"
+        raise ArchiveError(msg) from exc
+    return parse_listing(reply.data.decode("utf-8", "replace"), reply.url)
+
+
+async def _read_folder(session: Session, url: str) -> tuple[Entry, ...]:
+    try:
+        found = await session.list_folder(url)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as exc:
+        msg = f"the archive's folder {redact(url)} can't be listed: {exc}"
+        raise ArchiveError(msg) from exc
+    names = ((re.split(r"[/\\]", e["name"].rstrip("/\\"))[-1], e) for e in found)
+    return tuple(
+        Entry(name=name + "/") if e["type"] == "directory" else Entry(name=name, size=e["size"])
+        for name, e in names
+    )
+
+
+def parse_listing(text: str, url: str) -> tuple[Entry, ...]:
+    """Read a web server's directory listing, in table or preformatted form.
+
+    Parameters
+    ----------
+    text : str
+        The page.
+    url : str
+        Where it came from, with a slash behind it.
+
+    Returns
+    -------
+    tuple of Entry
+        Direct children of the folder alone: links that sort, go up, or lead elsewhere are
+        no entries.
+
+    Raises
+    ------
+    ArchiveError
+        The page is no directory listing.
+
+    Examples
+    --------
+    >>> page = '<h1>Index of /f</h1><a href="?C=N;O=D">Name</a> <a href="a.tif">a.tif</a> 55M'
+    >>> parse_listing(page, "http://localhost/f/")
+    (Entry(name='a.tif', size=57671680),)
+    """
+    text = _COMMENT.sub("", text)
+    found: dict[str, Entry] = {}
+    for href, rest in _LINK.findall(text.replace("<a ", "\n<a ").replace("<A ", "\n<A ")):
+        target = urljoin(url, html.unescape(href))
+        name = unquote(target.removeprefix(url)) if target.startswith(url) else ""
+        if _CHILD.fullmatch(name):
+            found[name] = Entry(name=name, size=_listed_size(rest))
+    if not found and not _IS_LISTING.search(text):
+        msg = f"{redact(url)} is no directory listing; it begins {text[:80]!r}."
+        raise ArchiveError(msg)
+    return tuple(found.values())
+
+
+def _listed_size(text: str) -> int | None:
+    match = _SIZE.search(text)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None
+
+
+def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
+    """Find out what kind of archive the user means.
+
+    Parameters
+    ----------
+    archive : str, path, Archive or None
+        A URL or folder in DLR's layout; None is DLR's download server.
+
+    Returns
+    -------
+    Archive
+        Ready to be asked.
+
+    Raises
+    ------
+    SelectionError
+        A local folder that is not there.
+    """
+    if archive is None:
+        return FolderArchive(url=DLR_FILES)
+    if not isinstance(archive, str | os.PathLike):
+        return archive
+    place = os.fspath(archive)
+    if "://" not in place:
+        folder = Path(place).expanduser().resolve()
+        if not folder.is_dir():
+            msg = f"no such archive folder: {folder}."
+            raise SelectionError(msg)
+        place = folder.as_posix()
+    return FolderArchive(url=place.rstrip("/") + "/")
+
+
+def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:
+    """Choose one product per tile and month.
+
+    Parameters
+    ----------
+    products : iterable of Product
+        Perhaps several versions of a month.
+
+    Returns
+    -------
+    dict
+        ``(tile, year, month)`` to the product of the newest version; of equal versions the
+        one from both platforms.
+    """
+    return {
+        (product.tile, product.year, product.month): product
+        for product in sorted(products, key=lambda p: (p.rank, p.platform, p.day, p.clock))
+    }
+
+
+def band_resolution(band: Band, resolution_m: int) -> int:
+    """Pixel size of the file that serves a band at a wanted resolution.
+
+    Parameters
+    ----------
+    band : Band
+        The layer.
+    resolution_m : int
+        Wanted pixel size in metres.
+
+    Returns
+    -------
+    int
+        10 or 20.
+    """
+    if band.is_mask:
+        return 10 if resolution_m < 20 else 20  # noqa: PLR2004 - R1 is 10 m, R2 20 m
+    return BANDS[band.native].resolution_m

@@ -1,0 +1,189 @@
+"""The least number of tiles that covers an area, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import shapely
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+from shapely.geometry.base import BaseGeometry
+
+from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._errors import AoiError
+from s2l3a_xr._tiles import Tile
+
+_FEW = 9
+"""Up to so many candidates all subsets are tried; more go to a solver."""
+
+_SLIVER_M2 = 1e-3
+_SEGMENT_M = 2000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """The tiles chosen for an area.
+
+    Parameters
+    ----------
+    tiles : tuple of Tile
+        In the order in which the mosaic takes pixels: by name.
+    uncovered : float
+        Share of the area (0 to 1) that no offered tile has.
+    """
+
+    tiles: tuple[Tile, ...]
+    uncovered: float
+
+
+def least_cover(aoi: Aoi, tiles: Sequence[Tile], gaps: Mapping[str, int] | None = None) -> Cover:
+    """Choose the least number of tiles whose union holds as much of the area as any can.
+
+    Of equal choices that one wins which has fewer UTM zones, then fewer missing months,
+    then the area farther from the tiles' borders, then the first names.
+
+    Parameters
+    ----------
+    aoi : Aoi
+        The area.
+    tiles : sequence of Tile
+        What the archive offers.
+    gaps : mapping of str to int, optional
+        How many of the asked months each tile lacks.
+
+    Returns
+    -------
+    Cover
+        Tiles in the order of their names.
+
+    Raises
+    ------
+    AoiError
+        No tile shares any of the area.
+    """
+    offered = sorted(tiles, key=lambda tile: tile.name)
+    if not offered:
+        msg = f"no tile is offered at {aoi.describe()}."
+        raise AoiError(msg)
+    crs = offered[0].crs
+    area = aoi.to_crs(crs).union
+    footprints = [_footprint(tile, crs) for tile in offered]
+    cells = _cells(area, footprints)
+    coverable = {members: size for members, size in cells.items() if members}
+    if not coverable:
+        msg = f"the offered tiles do not reach the AOI at {aoi.describe()}."
+        raise AoiError(msg)
+    costs = _Costs(
+        zones=[tile.zone for tile in offered],
+        gaps=[(gaps or {}).get(tile.name, 0) for tile in offered],
+        depths=[_depth(area, footprint) for footprint in footprints],
+    )
+    solve = _try_all if len(offered) <= _FEW else _solve
+    chosen = solve(_minimal(coverable), costs)
+    total = sum(cells.values())
+    return Cover(
+        tiles=tuple(offered[index] for index in sorted(chosen)),
+        uncovered=cells.get(frozenset(), 0.0) / total,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Costs:
+    """What breaks ties, per tile."""
+
+    zones: list[int]
+    gaps: list[int]
+    depths: list[int]
+
+    def of(self, chosen: tuple[int, ...]) -> tuple[object, ...]:
+        return (
+            len({self.zones[index] for index in chosen}),
+            sum(self.gaps[index] for index in chosen),
+            -sum(self.depths[index] for index in chosen),
+            chosen,
+        )
+
+
+def _footprint(tile: Tile, crs: str) -> BaseGeometry:
+    if tile.crs == crs:
+        return tile.box
+    edges = shapely.segmentize(tile.box, _SEGMENT_M)
+    return Aoi(features=(edges,), crs=tile.crs).to_crs(crs).features[0]
+
+
+def _depth(area: BaseGeometry, footprint: BaseGeometry) -> int:
+    """Metres between the tile's part of the area and the tile's border."""
+    part = area.intersection(footprint)
+    return round(part.distance(footprint.exterior)) if not part.is_empty else 0
+
+
+def _cells(area: BaseGeometry, footprints: Sequence[BaseGeometry]) -> dict[frozenset[int], float]:
+    """Cut the area along all borders: size of each part by the tiles that hold it."""
+    parts: dict[frozenset[int], BaseGeometry] = {frozenset(): area}
+    for index, footprint in enumerate(footprints):
+        cut: dict[frozenset[int], BaseGeometry] = {}
+        for members, part in parts.items():
+            inside = part.intersection(footprint)
+            if inside.area <= _SLIVER_M2:
+                cut[members] = part
+                continue
+            cut[members | {index}] = inside
+            outside = part.difference(footprint)
+            if outside.area > _SLIVER_M2:
+                cut[members] = outside
+        parts = cut
+    return {members: part.area for members, part in parts.items()}
+
+
+def _minimal(cells: Mapping[frozenset[int], float]) -> list[frozenset[int]]:
+    """Drop each cell that is hit whenever a smaller one is."""
+    return [cell for cell in cells if not any(other < cell for other in cells)]
+
+
+def _try_all(cells: list[frozenset[int]], costs: _Costs) -> tuple[int, ...]:
+    for count in range(1, len(costs.zones) + 1):
+        found = [
+            chosen
+            for chosen in combinations(range(len(costs.zones)), count)
+            if all(not cell.isdisjoint(chosen) for cell in cells)
+        ]
+        if found:
+            return min(found, key=costs.of)
+    msg = "no set of tiles hits every cell"  # the set of all tiles does
+    raise AssertionError(msg)
+
+
+def _solve(cells: list[frozenset[int]], costs: _Costs) -> tuple[int, ...]:
+    """Minimise one cost after the other, each held while the next is minimised."""
+    count = len(costs.zones)
+    zones = sorted(set(costs.zones))
+    hits = np.zeros((len(cells), count + len(zones)))
+    for row, cell in enumerate(cells):
+        hits[row, list(cell)] = 1
+    in_zone = np.zeros((count, count + len(zones)))
+    in_zone[np.arange(count), np.arange(count)] = -1
+    in_zone[np.arange(count), [count + zones.index(zone) for zone in costs.zones]] = 1
+    no_zones = [0] * len(zones)
+    objectives = (
+        [1] * count + no_zones,
+        [0] * count + [1] * len(zones),
+        costs.gaps + no_zones,
+        [-depth for depth in costs.depths] + no_zones,
+    )
+    constraints = [LinearConstraint(csr_array(hits), lb=1), LinearConstraint(csr_array(in_zone), 0)]
+    solution = np.zeros(count + len(zones))
+    for objective in objectives:
+        found = milp(
+            objective,
+            integrality=1,
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0},
+        )
+        solution = np.round(found.x)
+        held = float(np.dot(objective, solution))
+        constraints.append(LinearConstraint(np.array([objective]), ub=held + 0.5))
+    return tuple(int(index) for index in np.flatnonzero(solution[:count]))

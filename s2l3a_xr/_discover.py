@@ -1,0 +1,199 @@
+"""Asking the archive: candidate tiles, months, cover, files."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+
+from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._archive import Archive, newest
+from s2l3a_xr._cover import Cover, least_cover
+from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
+from s2l3a_xr._grid import grid_around
+from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory, month_text
+from s2l3a_xr._product import Band, Product
+from s2l3a_xr._selection import Month, Selection
+from s2l3a_xr._tiles import Tile, tiles_over
+from s2l3a_xr._transport import Session
+
+_LISTED_PRODUCTS = 300
+"""Up to so many product folders are listed, so that availability is exact."""
+
+
+async def take_inventory(
+    session: Session,
+    archive: Archive,
+    aoi: Aoi,
+    selection: Selection,
+    bands: tuple[str, ...],
+    layers: tuple[Band, ...],
+) -> Inventory:
+    """Ask the archive for everything that a request needs.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    archive : Archive
+        Where to look.
+    aoi : Aoi
+        The area.
+    selection : Selection
+        The months.
+    bands : tuple of str
+        Names as the user wrote them.
+    layers : tuple of Band
+        The same, resolved.
+
+    Returns
+    -------
+    Inventory
+        With a cell for each tile of the cover and month asked for.
+
+    Raises
+    ------
+    MissingError
+        The archive has nothing for the request.
+    ArchiveError
+        The archive can't be read.
+    """
+    candidates = tiles_over(aoi)
+    years = selection.years or await _all_years(session, archive, candidates)
+    asked = selection.within(years)
+    pairs = [(tile.name, year) for tile in candidates for year in years]
+    found = await asyncio.gather(*(archive.products(session, *pair) for pair in pairs))
+    chosen = newest(product for products in found for product in products)
+    products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
+    if not products:
+        raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked))
+    offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
+    cover, by_month = _cover_months(aoi, offered, asked, products)
+    wanted = [(tile.name, month) for month in asked for tile in by_month[month].tiles]
+    tiles = {tile for month in asked for tile in by_month[month].tiles}
+    resolution = min(layer.resolution_m for layer in layers)
+    used = sorted({products[pair] for pair in wanted if pair in products})
+    listed = await _list_files(session, archive, used, layers, resolution)
+    return Inventory(
+        archive_url=archive.url,
+        aoi=aoi,
+        bands=bands,
+        cover=cover,
+        grid=grid_around(aoi, tiles, resolution),
+        cells=tuple(
+            _cell(tile, month, products.get((tile, month)), listed, layers)
+            for tile, month in wanted
+        ),
+        layers=layers,
+    )
+
+
+async def _all_years(
+    session: Session, archive: Archive, candidates: Sequence[Tile]
+) -> tuple[int, ...]:
+    found = await asyncio.gather(*(archive.years(session, tile.name) for tile in candidates))
+    return tuple(sorted({year for years in found for year in years}))
+
+
+async def _explain_nothing(
+    session: Session,
+    archive: Archive,
+    aoi: Aoi,
+    candidates: Sequence[Tile],
+    asked: Sequence[Month],
+) -> str:
+    where = f"at {aoi.describe()} of {redact(archive.url)}"
+    years = await asyncio.gather(*(archive.years(session, tile.name) for tile in candidates))
+    has = {tile.name: found for tile, found in zip(candidates, years, strict=True) if found}
+    names = ", ".join(tile.name for tile in candidates)
+    if not has:
+        return f"no product tile is offered {where} (looked for {names or 'none'}); check the AOI."
+    there = "; ".join(f"{tile} has {', '.join(map(str, found))}" for tile, found in has.items())
+    span = ", ".join(map(month_text, asked[:3])) + (", …" if len(asked) > 3 else "")  # noqa: PLR2004
+    return f"the archive has nothing for {span} {where}: {there}. Ask for other years or months."
+
+
+def _cover_months(
+    aoi: Aoi,
+    offered: Sequence[Tile],
+    asked: Sequence[Month],
+    products: dict[tuple[str, Month], Product],
+) -> tuple[Cover, dict[Month, Cover]]:
+    """Choose tiles for all months, and others for a month that lacks a chosen one."""
+    gaps: dict[str, int] = defaultdict(int)
+    for tile in offered:
+        gaps[tile.name] = sum((tile.name, month) not in products for month in asked)
+    cover = _one_zone(aoi, offered, gaps)
+    if cover.uncovered > 0:
+        warnings.warn(
+            f"{cover.uncovered:.1%} of the AOI lies outside the tiles that the archive offers; "
+            "it stays nodata.",
+            AoiWarning,
+            stacklevel=2,
+        )
+    by_month: dict[Month, Cover] = {}
+    zone = cover.tiles[0].zone
+    for month in asked:
+        there = [t for t in offered if (t.name, month) in products and t.zone == zone]
+        lacking = [tile for tile in cover.tiles if tile not in there]
+        by_month[month] = least_cover(aoi, there) if lacking and there else cover
+    return cover, by_month
+
+
+def _one_zone(aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int]) -> Cover:
+    """Cover with the tiles of one zone, the one that leaves the least uncovered."""
+    zones = sorted({tile.zone for tile in offered})
+    covers = [least_cover(aoi, [t for t in offered if t.zone == zone], gaps) for zone in zones]
+    best = min(covers, key=lambda c: (round(c.uncovered, 9), len(c.tiles), _lack(c, gaps)))
+    if best.uncovered > least_cover(aoi, offered, gaps).uncovered + 1e-9:
+        msg = (
+            f"the AOI ({aoi.describe()}) needs tiles of more than one UTM zone "
+            f"({', '.join(map(str, zones))}), which is not supported yet; split the AOI."
+        )
+        raise SelectionError(msg)
+    return best
+
+
+def _lack(cover: Cover, gaps: dict[str, int]) -> int:
+    return sum(gaps[tile.name] for tile in cover.tiles)
+
+
+async def _list_files(
+    session: Session,
+    archive: Archive,
+    products: Sequence[Product],
+    layers: Sequence[Band],
+    resolution_m: int,
+) -> dict[Product, dict[str, int | None]]:
+    """Sizes by band of each product's files; empty where there are too many products."""
+    if len(products) > _LISTED_PRODUCTS:
+        return {}
+    found = await asyncio.gather(
+        *(archive.files(session, product, layers, resolution_m) for product in products)
+    )
+    return dict(zip(products, found, strict=True))
+
+
+def _cell(
+    tile: str,
+    month: Month,
+    product: Product | None,
+    listed: dict[Product, dict[str, int | None]],
+    layers: Sequence[Band],
+) -> Cell:
+    names = [layer.native for layer in layers]
+    if product is None:
+        status = [MISSING] * len(names)
+    elif product in listed:
+        status = [AVAILABLE if name in listed[product] else MISSING for name in names]
+    else:
+        status = [UNVERIFIED] * len(names)
+    files = listed.get(product, {}) if product is not None else {}
+    return Cell(
+        tile=tile,
+        month=month,
+        product=product,
+        status=tuple(status),
+        sizes=tuple(files.get(name) for name in names),
+    )

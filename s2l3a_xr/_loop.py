@@ -1,0 +1,115 @@
+"""One background event loop per process, and the way for threads to wait on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+_SLICE_S = 0.2
+"""How long a waiting thread sleeps at most before it can see Ctrl-C."""
+
+
+class _Background:
+    """The loop and its thread; forked children start their own."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="s2l3a_xr-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def is_here(self) -> bool:
+        return self._thread is threading.current_thread()
+
+
+_background = _Background()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_background.forget)
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """Give this process's loop, started when first asked for.
+
+    Returns
+    -------
+    asyncio.AbstractEventLoop
+        Runs in a daemon thread of its own.
+    """
+    return _background.loop()
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine on the background loop and wait for its result.
+
+    Parameters
+    ----------
+    work : coroutine
+        What to do; cancelled when the waiting thread is interrupted.
+
+    Returns
+    -------
+    object
+        What the coroutine returns.
+
+    Raises
+    ------
+    RuntimeError
+        When called on the background loop itself, which would wait for ever.
+    """
+    if _background.is_here():
+        work.close()
+        msg = "run() was called on the background loop itself; await the coroutine there."
+        raise RuntimeError(msg)
+    future = asyncio.run_coroutine_threadsafe(work, background_loop())
+    try:
+        while True:
+            try:
+                return future.result(timeout=_SLICE_S)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def gather(work: Iterable[Awaitable[_T]]) -> list[_T]:
+    """Run all at once; the first failure cancels the rest and is raised as it is.
+
+    Parameters
+    ----------
+    work : iterable of awaitable
+        What to do.
+
+    Returns
+    -------
+    list
+        The results, in order.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_awaited(item)) for item in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures.exceptions[0].__cause__
+    return [task.result() for task in tasks]
+
+
+async def _awaited(item: Awaitable[_T]) -> _T:
+    return await item

@@ -1,0 +1,188 @@
+"""What a process holds for one set of settings, and the door for other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem
+
+from s2l3a_xr._cache import SharedCache
+from s2l3a_xr._errors import GoneError, TransportError
+from s2l3a_xr._loop import run
+from s2l3a_xr._transport._http import RangeHTTPFileSystem
+from s2l3a_xr._transport._settings import Reply, Transport
+
+_T = TypeVar("_T")
+
+
+class Session:
+    """What one process holds for one `Transport`: connections and what was learnt.
+
+    It belongs to the background loop; `session_for` gives it.
+
+    Parameters
+    ----------
+    transport : Transport
+        The settings.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.http = RangeHTTPFileSystem(transport)
+        # Twice the connections, so that some unpack while others receive, and no more pile up.
+        self.slots = asyncio.Semaphore(2 * transport.max_connections)
+        self.headers: SharedCache[Any] = SharedCache(2048)
+        self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
+        self.listings: SharedCache[Any] = SharedCache(4096)
+        self._infos: SharedCache[dict[str, Any]] = SharedCache(4096)
+        self._file_systems: dict[str, fsspec.AbstractFileSystem] = {}
+
+    async def read(self, url: str, start: int, stop: int) -> Reply:
+        """Read a range of a file, wherever it lies.
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+        start, stop : int
+            First byte and the byte behind the last one.
+
+        Returns
+        -------
+        Reply
+            Exactly these bytes, or those up to the file's end.
+
+        Raises
+        ------
+        GoneError
+            There is no such file.
+        TransportError
+            It can't be read.
+        """
+        if is_http(url):
+            return await self.http.fetch(url, (start, stop))
+        fs, path = self.file_system(url)
+        try:
+            info = await self._infos.get(url, lambda: _call(fs, "info", path))
+            total = int(info["size"])
+            data = await _call(fs, "cat_file", path, start=start, end=min(stop, total))
+        except FileNotFoundError as exc:
+            msg = "there is no such file"
+            raise GoneError(msg, url=url, byte_range=(start, stop)) from exc
+        except OSError as exc:
+            msg = f"the file can't be read: {exc}"
+            raise TransportError(msg, url=url, byte_range=(start, stop)) from exc
+        if len(data) != min(stop, total) - start:
+            msg = f"asked for {min(stop, total) - start} bytes, got {len(data)}"
+            raise TransportError(msg, url=url, byte_range=(start, stop))
+        stamp = tuple(str(info[key]) for key in ("mtime", "ETag", "etag") if key in info)
+        return Reply(data=data, total=total, stamp=stamp, url=url)
+
+    def file_system(self, url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+        """Give fsspec's file system for a place that is not http(s).
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+
+        Returns
+        -------
+        tuple
+            The file system and the path in it.
+        """
+        protocol = url.partition("://")[0] if "://" in url else "file"
+        if protocol not in self._file_systems:
+            asynchronous = issubclass(fsspec.get_filesystem_class(protocol), AsyncFileSystem)
+            options = {"asynchronous": True} if asynchronous else {}
+            self._file_systems[protocol] = fsspec.core.url_to_fs(url, **options)[0]
+        fs = self._file_systems[protocol]
+        return fs, fs._strip_protocol(url)  # noqa: SLF001 - fsspec's way for implementers
+
+    async def list_folder(self, url: str) -> list[dict[str, Any]]:
+        """List a folder of a place that is not http(s).
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+
+        Returns
+        -------
+        list of dict
+            fsspec's entries: ``name``, ``size``, ``type``.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such folder.
+        """
+        fs, path = self.file_system(url)
+        return list(await _call(fs, "ls", path, detail=True))
+
+
+def is_http(url: str) -> bool:
+    """Tell whether a place is reached over http or https.
+
+    Parameters
+    ----------
+    url : str
+        A URL or path.
+
+    Returns
+    -------
+    bool
+        True for http and https URLs.
+    """
+    return url.startswith(("http://", "https://"))
+
+
+async def _call(fs: fsspec.AbstractFileSystem, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - fsspec is untyped
+    """Call a file system's method without blocking the loop."""
+    if isinstance(fs, AsyncFileSystem):
+        return await getattr(fs, f"_{method}")(*args, **kwargs)
+    return await asyncio.to_thread(getattr(fs, method), *args, **kwargs)
+
+
+_sessions: dict[Transport, Session] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_sessions.clear)
+
+
+def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_T]]) -> _T:
+    """Run asynchronous work with this process's session and wait for it.
+
+    Parameters
+    ----------
+    transport : Transport
+        The settings; equal settings share one session.
+    work : callable
+        Takes the session, returns an awaitable.
+
+    Returns
+    -------
+    object
+        What the work returns.
+    """
+
+    async def job() -> _T:
+        if transport not in _sessions:
+            _sessions[transport] = Session(transport)
+        return await work(_sessions[transport])
+
+    return run(job())
+
+
+@atexit.register
+def _close_sessions() -> None:
+    async def close() -> None:
+        for session in _sessions.values():
+            await session.http.close()
+
+    if _sessions:
+        run(close())

@@ -1,0 +1,73 @@
+"""How the network is used, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2l3a_xr._errors import SelectionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transport:
+    """How the network is used; travels with every array, also to cluster workers.
+
+    Parameters
+    ----------
+    max_connections : int, default 16
+        Connections to one host that a process has open at once.
+    connect_timeout_s : float, default 5
+        Longest wait for a connection.
+    idle_timeout_s : float, default 10
+        Longest wait for the next byte.
+    max_attempts : int, default 14
+        How often one request is tried when the server answers with passing faults.
+    allowed_hosts : tuple of str, default ()
+        Further hosts that a redirect may lead to.
+
+    Raises
+    ------
+    SelectionError
+        A number that is not positive.
+
+    Examples
+    --------
+    >>> Transport(max_connections=4).max_connections
+    4
+    """
+
+    max_connections: int = 16
+    connect_timeout_s: float = 5.0
+    idle_timeout_s: float = 10.0
+    max_attempts: int = 14
+    allowed_hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("max_connections", "connect_timeout_s", "idle_timeout_s", "max_attempts"):
+            if not getattr(self, name) > 0:
+                msg = f"Transport({name}={getattr(self, name)!r}) must be positive."
+                raise SelectionError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Bytes of a file, and what tells the file from a later one of the same name.
+
+    Parameters
+    ----------
+    data : bytes
+        Exactly the bytes asked for, or those up to the file's end.
+    total : int
+        Size of the whole file.
+    stamp : tuple of str
+        ETag and Last-Modified, or what the file system has instead.
+    url : str
+        Where the bytes came from, after redirects.
+    content_type : str
+        As the server calls it.
+    """
+
+    data: bytes
+    total: int
+    stamp: tuple[str, ...]
+    url: str
+    content_type: str = ""
