@@ -1,0 +1,85 @@
+"""DLR's monthly cloud-free Sentinel-2 mosaics (Level 3A, WASP) as one lazy xarray array.
+
+>>> import s2l3a_xr
+>>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+>>> da = s2l3a_xr.open_l3a(
+...     (11.68, 51.94, 11.76, 51.99), years=2021, months=[5, 6], bands=["red", "nir"], archive=archive
+... )
+>>> da.dims, str(da.dtype)
+(('time', 'band', 'y', 'x'), 'int16')
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from s2l3a_xr import _accessor as _accessor
+from s2l3a_xr._errors import (
+    AoiError,
+    AoiWarning,
+    ArchiveError,
+    ExportError,
+    FileChangedError,
+    FormatError,
+    GoneError,
+    InputError,
+    MissingError,
+    MissingWarning,
+    ReadError,
+    S2L3AError,
+    S2L3AWarning,
+    SelectionError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from s2l3a_xr._export import to_geotiff
+    from s2l3a_xr._inventory import Inventory
+    from s2l3a_xr._open import open_l3a, search_l3a
+    from s2l3a_xr._transport import Transport
+
+__all__ = [
+    "AoiError",
+    "AoiWarning",
+    "ArchiveError",
+    "ExportError",
+    "FileChangedError",
+    "FormatError",
+    "GoneError",
+    "InputError",
+    "Inventory",
+    "MissingError",
+    "MissingWarning",
+    "ReadError",
+    "S2L3AError",
+    "S2L3AWarning",
+    "SelectionError",
+    "Transport",
+    "TransportError",
+    "__version__",
+    "open_l3a",
+    "search_l3a",
+    "to_geotiff",
+]
+
+__version__ = "0.1.0"
+
+_LOADED_WHEN_USED = {
+    "Inventory": "_inventory",
+    "Transport": "_transport",
+    "open_l3a": "_open",
+    "search_l3a": "_open",
+    "to_geotiff": "_export",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    if name not in _LOADED_WHEN_USED:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

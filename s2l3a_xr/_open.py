@@ -1,0 +1,360 @@
+"""The front door: from an area of interest to a lazy DataArray."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import dask
+import numpy as np
+import rioxarray  # noqa: F401 - gives the result its .rio
+import shapely
+import xarray as xr
+from xarray.core import indexing
+
+from s2l3a_xr._aoi import AoiLike, read_aoi
+from s2l3a_xr._archive import Archive, open_archive
+from s2l3a_xr._cube import (
+    L3AArray,
+    Request,
+    auto_chunks,
+    cut_from_corner,
+    make_request,
+)
+from s2l3a_xr._discover import take_inventory
+from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
+from s2l3a_xr._grid import Grid
+from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._mosaic import to_pixels
+from s2l3a_xr._product import BANDS, QUANTIFICATION, resolve_bands
+from s2l3a_xr._selection import Month, Numbers, select_months
+from s2l3a_xr._tiles import tile_named
+from s2l3a_xr._transport import Transport, run_with_session
+
+_DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
+_DIMS = ("time", "band", "y", "x")
+_POLICIES = ("warn", "keep", "raise")
+
+
+def search_l3a(
+    aoi: AoiLike,
+    *,
+    years: Numbers | None = None,
+    months: Numbers | None = None,
+    time: Any = None,  # noqa: ANN401 - many forms, see the docstring
+    bands: str | Iterable[str] = _DEFAULT_BANDS,
+    archive: str | os.PathLike[str] | Archive | None = None,
+    transport: Transport | None = None,
+) -> Inventory:
+    """Ask what the archive has for an area, without reading any pixel.
+
+    Parameters
+    ----------
+    aoi : path, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON mapping or tuple of float
+        The area; ``(minx, miny, maxx, maxy)`` and what has no CRS are lon/lat.
+    years, months : int, iterable of int or str, optional
+        Every one of ``months`` (default all twelve) in every one of ``years`` (default all
+        that the archive has): ``2021``, ``range(3, 11)``, ``"3-10"``.
+    time : str, slice, datetime64, Period or sequence of those, optional
+        Instead of years and months: ``"2021-03/2021-10"``, the end included.
+    bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
+        Native (``B4``) or common (``red``) names.
+    archive : str, path or Archive, optional
+        A URL or folder in DLR's layout; DLR's download server by default.
+    transport : Transport, optional
+        How the network is used.
+
+    Returns
+    -------
+    Inventory
+        A table with one row for each file, with counts and volumes.
+
+    Raises
+    ------
+    AoiError, SelectionError
+        The request can't be understood.
+    MissingError
+        The archive has nothing for it.
+    ArchiveError
+        The archive can't be read.
+
+    Examples
+    --------
+    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> search_l3a((11.68, 51.94, 11.76, 51.99), years=2021, months="3-5", archive=archive).available
+    12
+    """
+    area = read_aoi(aoi)
+    selection = select_months(years, months, time)
+    names = (bands,) if isinstance(bands, str) else tuple(bands)
+    layers = resolve_bands(names)
+    place = open_archive(archive)
+    return run_with_session(
+        transport or Transport(),
+        lambda session: take_inventory(session, place, area, selection, names, layers),
+    )
+
+
+def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say
+    aoi: AoiLike | None = None,
+    *,
+    years: Numbers | None = None,
+    months: Numbers | None = None,
+    time: Any = None,  # noqa: ANN401 - many forms, see the docstring
+    bands: str | Iterable[str] = _DEFAULT_BANDS,
+    archive: str | os.PathLike[str] | Archive | None = None,
+    inventory: Inventory | None = None,
+    clip: bool = True,
+    all_touched: bool = False,
+    mask_and_scale: bool = False,
+    chunks: Any = "auto",  # noqa: ANN401 - xarray's many forms
+    missing: Literal["warn", "keep", "raise"] = "warn",
+    transport: Transport | None = None,
+) -> xr.DataArray:
+    """Open monthly cloud-free Sentinel-2 mosaics as one lazy array.
+
+    Only listings are read here; pixels cross the network when the array is computed, and
+    then no more of them than the TIFF blocks that the area touches.
+
+    Parameters
+    ----------
+    aoi : path, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON mapping or tuple of float
+        The area; ``(minx, miny, maxx, maxy)`` and what has no CRS are lon/lat.
+    years, months : int, iterable of int or str, optional
+        Every one of ``months`` (default all twelve) in every one of ``years`` (default all
+        that the archive has): ``2021``, ``range(3, 11)``, ``"3-10"``.
+    time : str, slice, datetime64, Period or sequence of those, optional
+        Instead of years and months: ``"2021-03/2021-10"``, the end included.
+    bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
+        Native (``B4``) or common (``red``) names.
+    archive : str, path or Archive, optional
+        A URL or folder in DLR's layout; DLR's download server by default.
+    inventory : Inventory, optional
+        What `search_l3a` found, instead of all the above: nothing is listed again.
+    clip : bool, default True
+        Set pixels outside the area to nodata; False keeps its bounding box.
+    all_touched : bool, default False
+        Keep pixels that the area touches at all; else those whose centre lies inside.
+    mask_and_scale : bool, default False
+        Give float32 reflectance with NaN instead of int16 with nodata -10000.
+    chunks : "auto", int, dict, tuple or None, default "auto"
+        dask chunks as in ``xarray.open_dataset``; ``"auto"`` makes them as large as dask's
+        ``array.chunk-size`` allows, since many requests in flight make reading fast; None
+        gives an array without dask that reads when it is indexed.
+    missing : {"warn", "keep", "raise"}, default "warn"
+        What to do about months, tiles and files that the archive has not got: leave empty
+        months out and warn, keep them as nodata, or raise.
+    transport : Transport, optional
+        How the network is used; travels with the array.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims (time, band, y, x); int16 DN (reflectance x 10000) with nodata -10000 in
+        ``attrs["_FillValue"]``, or float32 reflectance (unit 1). ``x`` and ``y`` are pixel
+        centres in metres of the tiles' UTM zone, ``y`` descending. No pixel has been read.
+
+    Raises
+    ------
+    AoiError, SelectionError
+        The request can't be understood.
+    MissingError
+        The archive has nothing for it, or not all and ``missing="raise"``.
+    ArchiveError
+        The archive can't be read.
+    ReadError
+        When the array is computed: a file can't be read.
+
+    Warns
+    -----
+    MissingWarning
+        Months, tiles or files are missing.
+    AoiWarning
+        Part of the area lies outside the offered tiles.
+
+    Notes
+    -----
+    The product is DLR's Sentinel-2 L3A of the WASP processor, see
+    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp (CC-BY-4.0).
+
+    Examples
+    --------
+    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> da = open_l3a(
+    ...     (11.68, 51.94, 11.76, 51.99), years=2021, months=[4, 5], bands=["B4"], archive=archive
+    ... )
+    >>> da.dims, da.dtype, da.sizes["time"]
+    (('time', 'band', 'y', 'x'), dtype('int16'), 2)
+    """
+    _check_options(aoi, inventory, missing)
+    settings = transport or Transport()
+    if inventory is None:
+        inventory = search_l3a(
+            aoi,  # type: ignore[arg-type]  # checked above
+            years=years, months=months, time=time, bands=bands, archive=archive,
+            transport=settings,
+        )  # fmt: skip
+    kept = _months_to_keep(inventory, missing)
+    area = _area_in_pixels(inventory) if clip else None
+    request = make_request(
+        inventory, kept, area, all_touched=all_touched, missing=missing, transport=settings
+    )
+    return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
+
+
+def _check_options(aoi: object, inventory: object, missing: str) -> None:
+    if (aoi is None) == (inventory is None):
+        msg = "give either an AOI or inventory=…, one of the two."
+        raise SelectionError(msg)
+    if missing not in _POLICIES:
+        msg = f"missing={missing!r} must be one of {', '.join(map(repr, _POLICIES))}."
+        raise SelectionError(msg)
+
+
+def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
+    """Apply the policy on what the archive has not got."""
+    empty = set(inventory.missing_months)
+    if inventory.available < len(inventory) and missing != "keep":
+        text = (
+            f"the archive has {inventory.available} of {len(inventory)} files: {_gaps(inventory)}"
+        )
+        if missing == "raise":
+            msg = f"{text}. missing='warn' leaves empty months out and goes on."
+            raise MissingError(msg)
+        warnings.warn(f"{text}. Empty months are left out.", MissingWarning, stacklevel=3)
+    return [month for month in inventory.months if missing == "keep" or month not in empty]
+
+
+def _gaps(inventory: Inventory) -> str:
+    empty = inventory.missing_months
+    told = [f"nothing in {', '.join(f'{y:04}-{m:02}' for y, m in empty)}"] if empty else []
+    partial = [
+        f"{name} of {cell.tile} in {cell.month[0]:04}-{cell.month[1]:02}"
+        for cell in inventory.cells
+        if cell.month not in empty
+        for name, has in zip(inventory.bands, cell.has, strict=True)
+        if not has
+    ]
+    if partial:
+        told.append(f"in other months {len(partial)} missing, first {partial[0]}")
+    return "; ".join(told)
+
+
+def _area_in_pixels(inventory: Inventory) -> bytes:
+    features = inventory.aoi.to_crs(inventory.grid.crs).features
+    pixels = to_pixels(features, inventory.grid)
+    return bytes(shapely.to_wkb(shapely.GeometryCollection(list(pixels))))
+
+
+def _to_dataarray(
+    request: Request,
+    inventory: Inventory,
+    *,
+    chunks: Any,
+    mask_and_scale: bool,
+) -> xr.DataArray:
+    array = L3AArray(request)
+    variable = xr.Variable(_DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
+    if chunks is not None:
+        sizes = _chunk_sizes(request, chunks)
+        variable = variable.chunk(sizes, name=f"open_l3a-{array.token}", lock=False)
+    layers = [BANDS[name] for name in request.bands]
+    da = xr.DataArray(
+        variable,
+        name="s2_l3a",
+        coords={
+            "time": ("time", _dates(request), {"long_name": "month of the mosaic"}),
+            "band": ("band", list(inventory.bands)),
+            "common_name": ("band", [layer.common for layer in layers]),
+            "native_name": ("band", [layer.native for layer in layers]),
+            "y": request.grid.y,
+            "x": request.grid.x,
+        },
+    )
+    da = da.rio.write_crs(request.grid.crs).rio.write_transform(request.grid.transform)
+    da = da.rio.write_coordinate_system()
+    return _scale(da) if mask_and_scale else da
+
+
+def _dates(request: Request) -> np.ndarray:
+    days = [
+        next(iter({p.day for p, _ in products})) if len({p.day for p, _ in products}) == 1 else 15
+        for products in request.products
+    ]
+    text = [f"{y:04}-{m:02}-{d:02}" for (y, m), d in zip(request.months, days, strict=True)]
+    return np.array(text, dtype="datetime64[ns]")
+
+
+def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
+    tiles = sorted({p.tile for products in request.products for p, _ in products})
+    versions = sorted({p.version for products in request.products for p, _ in products})
+    return {
+        "_FillValue": request.dtype.type(request.fill),
+        "long_name": "Sentinel-2 L3A WASP surface reflectance x 10000",
+        "units": "1",
+        "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
+        "institution": "German Aerospace Center (DLR), Earth Observation Center",
+        "source": request.archive_url,
+        "references": "https://doi.org/10.15489/4hcq6dgkj648",
+        "license": "CC-BY-4.0",
+        "attribution": "DLR; contains modified Copernicus Sentinel data",
+        "tiles": tiles,
+        "product_versions": versions,
+        "request": array.token,
+        "Conventions": "CF-1.11",
+    }
+
+
+def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN401
+    if chunks == "auto":
+        limit = dask.config.get("array.chunk-size")
+        times, bands, height, width = auto_chunks(request.shape, request.dtype, limit)
+        grid = request.grid
+        tile = request.products[0][0][0] if request.products and request.products[0] else None
+        top, left = _offset_in_tile(grid, tile.tile) if tile else (0, 0)
+        rows = cut_from_corner(grid.height, height, top)
+        return {"time": times, "band": bands, "y": rows,
+                "x": cut_from_corner(grid.width, width, left)}  # fmt: skip
+    if isinstance(chunks, dict):
+        unknown = sorted(set(chunks) - set(_DIMS))
+        if unknown:
+            msg = f"chunks has no dimension {unknown[0]!r}; choose from {', '.join(_DIMS)}."
+            raise SelectionError(msg)
+        preferred = _chunk_sizes(request, "auto")
+        return preferred | chunks if not chunks else {**dict.fromkeys(_DIMS, -1), **chunks}
+    if isinstance(chunks, Sequence) and not isinstance(chunks, str):
+        if len(chunks) != len(_DIMS):
+            msg = f"chunks={chunks!r} must have one entry each for {', '.join(_DIMS)}."
+            raise SelectionError(msg)
+        return dict(zip(_DIMS, chunks, strict=True))
+    if isinstance(chunks, int):
+        return dict.fromkeys(_DIMS, chunks)
+    msg = f"chunks={chunks!r} must be 'auto', an int, a dict, a tuple or None."
+    raise SelectionError(msg)
+
+
+def _offset_in_tile(grid: Grid, tile: str) -> tuple[int, int]:
+    corner = tile_named(tile)
+    return (
+        round((corner.top - grid.top) / grid.resolution),
+        round((grid.left - corner.left) / grid.resolution),
+    )
+
+
+def _scale(da: xr.DataArray) -> xr.DataArray:
+    """Give reflectance, with the encoding that writes the same numbers back."""
+    spectral = [BANDS[str(name)].kind == "reflectance" for name in da["native_name"].values]
+    if not all(spectral):
+        msg = "mask_and_scale=True is for reflectance; open FLG, WGT and DTS without it."
+        raise SelectionError(msg)
+    fill = da.attrs["_FillValue"]
+    scaled = da.where(da != fill).astype("float32") / np.float32(QUANTIFICATION)
+    scaled.attrs = {k: v for k, v in da.attrs.items() if k != "_FillValue"}
+    scaled.attrs["long_name"] = "Sentinel-2 L3A WASP surface reflectance"
+    scaled.encoding = {
+        "_FillValue": fill, "dtype": "int16", "scale_factor": 1 / QUANTIFICATION,
+        "grid_mapping": "spatial_ref",
+    }  # fmt: skip
+    return scaled

@@ -1,0 +1,17 @@
+"""The parts of TIFF that a reader of blocks needs: a header's layout, a block's pixels."""
+
+from s2l3a_xr._tiff._blocks import decode_block
+from s2l3a_xr._tiff._bytes import MissingBytesError, SparseBytes
+from s2l3a_xr._tiff._header import HEADER_BYTES, HEADER_CAP, check_counts, parse_header
+from s2l3a_xr._tiff._layout import Layout
+
+__all__ = [
+    "HEADER_BYTES",
+    "HEADER_CAP",
+    "Layout",
+    "MissingBytesError",
+    "SparseBytes",
+    "check_counts",
+    "decode_block",
+    "parse_header",
+]

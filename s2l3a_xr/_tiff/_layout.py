@@ -1,0 +1,82 @@
+"""Where the blocks of an image lie, and how they are packed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+NONE, LZW, ZSTD, OLD_ZSTD = 1, 5, 50000, 34926
+DEFLATES = frozenset({8, 32946})
+NO_PREDICTOR, HORIZONTAL, FLOAT = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout:
+    """Where the blocks of one image lie in a file, and how they are packed.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels of the image.
+    block_width, block_height : int
+        Pixels of a block; a strip is as wide as the image.
+    dtype : numpy.dtype
+        Of the pixels, with the file's byte order.
+    compression, predictor : int
+        TIFF's numbers.
+    nodata : float or None
+        GDAL's nodata value.
+    origin : tuple of float or None
+        Outer corner (x, y) of the first pixel.
+    pixel_size : tuple of float or None
+        Size of a pixel along x and y, both positive for a north-up image.
+    epsg : int or None
+        CRS of the image.
+    offsets, counts : ndarray of int64, shape (block rows, block columns)
+        Place and length of each block; both zero for one that was never written.
+    """
+
+    width: int
+    height: int
+    block_width: int
+    block_height: int
+    dtype: np.dtype[Any]
+    compression: int
+    predictor: int
+    nodata: float | None
+    origin: tuple[float, float] | None
+    pixel_size: tuple[float, float] | None
+    epsg: int | None
+    offsets: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def raw_block_bytes(self) -> int:
+        """Length of an unpacked whole block."""
+        return self.block_width * self.block_height * self.dtype.itemsize
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether blocks are padded to full size at the image's edges."""
+        return self.block_width != self.width
+
+    def block_shape(self, row: int) -> tuple[int, int]:
+        """Shape of the blocks in one row of blocks.
+
+        Parameters
+        ----------
+        row : int
+            Row of blocks.
+
+        Returns
+        -------
+        tuple of int
+            ``(height, width)``; only the last strip is shorter.
+        """
+        if self.is_tiled or self.block_height * (row + 1) <= self.height:
+            return self.block_height, self.block_width
+        # A single tile as wide as the image is padded, a last strip is not: the byte count
+        # tells them apart when the block is unpacked.
+        return self.height - self.block_height * row, self.block_width
