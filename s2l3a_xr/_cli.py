@@ -1,0 +1,232 @@
+"""The command line: ``s2l3a demo | search | download | serve-sample``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm.auto import tqdm
+
+from s2l3a_xr import __version__
+from s2l3a_xr._errors import InputError, S2L3AError, SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import xarray as xr
+
+    from s2l3a_xr._inventory import Inventory
+
+_DEFAULT_BANDS = "B2,B3,B4,B8"
+_EXIT_FAILED, _EXIT_BAD_INPUT = 1, 2
+
+
+class _Group(click.Group):
+    """Errors in one line; --debug shows where they come from."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        warnings.showwarning = _show_warning
+        try:
+            return super().invoke(ctx)
+        except S2L3AError as exc:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {exc}", err=True)
+            ctx.exit(_EXIT_BAD_INPUT if isinstance(exc, InputError) else _EXIT_FAILED)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    click.echo(f"{category.__name__}: {message}", err=True)
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """Say what is wanted, the same in every command."""
+    for option in (
+        click.option("--archive", help="URL or folder in DLR's layout. [default: DLR's server]"),
+        click.option(
+            "--bands", default=_DEFAULT_BANDS, show_default=True, help="Native or common."
+        ),
+        click.option("--time", help="Instead of years and months: 2021-03/2021-10."),
+        click.option("--months", help="3-10 or 3,5,7. [default: all]"),
+        click.option("--years", help="2021 or 2019-2021. [default: all that there are]"),
+    ):
+        command = option(command)
+    return click.argument("aoi")(command)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="s2l3a")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Read DLR's monthly cloud-free Sentinel-2 mosaics (Level 3A, WASP, Germany).
+
+    AOI is a vector file (GeoJSON, GPKG, Shapefile, KML) or minx,miny,maxx,maxy in lon/lat.
+    """
+
+
+@main.command()
+@_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def search(aoi: str, as_json: bool, **selection: str | None) -> None:
+    """Say what the archive has for AOI; nothing is downloaded."""
+    inventory = _search(aoi, selection)
+    click.echo(_as_json(inventory) if as_json else repr(inventory))
+
+
+@main.command()
+@_options
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--profile",
+    type=click.Choice(["compressed", "plain", "cog"]),
+    default="compressed",
+    show_default=True,
+    help="How the files are packed.",
+)
+@click.option("--no-clip", is_flag=True, help="Keep AOI's bounding box instead of clipping.")
+@click.option("--overwrite", is_flag=True, help="Replace files that hold something else.")
+@click.option("--quiet", is_flag=True, help="No summary and no progress bar.")
+def download(
+    aoi: str,
+    out: Path,
+    profile: Any,  # noqa: ANN401 - one of the choices
+    no_clip: bool,
+    overwrite: bool,
+    quiet: bool,
+    **selection: str | None,
+) -> None:
+    """Write AOI's months and bands as GeoTIFFs into the folder OUT.
+
+    The files are named as eCognition projects expect, such as s2_l3a_20210315_blue.tif.
+    Files that are there already and complete are skipped.
+    """
+    from s2l3a_xr import open_l3a, to_geotiff  # noqa: PLC0415 - heavy; --help stays quick
+
+    inventory = _search(aoi, selection)
+    if not quiet:
+        click.echo(inventory.summary(), err=True)
+    da = open_l3a(inventory=inventory, clip=not no_clip)
+    for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
+        click.echo(path)
+
+
+@main.command()
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path), default="demo")
+def demo(out: Path) -> None:
+    """Run the main job on the embedded sample archive, writing to the folder OUT."""
+    from s2l3a_xr import open_l3a, search_l3a, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr._sample import (  # noqa: PLC0415 - heavy
+        SAMPLE_AOI,
+        SAMPLE_MONTHS,
+        SAMPLE_YEAR,
+        SampleServer,
+    )
+
+    root = _sample_archive()
+    out.mkdir(parents=True, exist_ok=True)
+    aoi = out / "aoi.geojson"
+    feature = {"type": "Feature", "properties": {}, "geometry": SAMPLE_AOI}
+    aoi.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}), "utf-8")
+    with SampleServer(root) as server:
+        click.echo(f"The sample archive is served at {server.url}\n")
+        months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
+        inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
+        click.echo(f"{inventory!r}\n")
+        server.clear_log()
+        began = time.perf_counter()
+        da = open_l3a(inventory=inventory)
+        click.echo(f"{da!r}\n")
+        paths = to_geotiff(da, out, overwrite=True)
+        took_s = time.perf_counter() - began
+        fetched = sum(request.bytes_sent for request in server.log)
+        count = len(server.log)
+        picture = _picture(da, out)
+    click.echo(
+        f"\n{len(paths)} GeoTIFFs in {out} after {took_s:.1f} s: {fetched / 1e6:.1f} MB in {count} "
+        f"requests, where whole files would be {inventory.whole_bytes / 1e6:.1f} MB."
+    )
+    for path in paths:
+        click.echo(f"  {path.name}")
+    click.echo(f"Look at {picture}." if picture else "For a picture: pip install s2l3a_xr[plot]")
+
+
+@main.command("serve-sample")
+@click.option("--port", default=8000, show_default=True, help="0 takes any free one.")
+@click.option("--latency", default=0.0, show_default=True, help="Seconds before each answer.")
+def serve_sample(port: int, latency: float) -> None:
+    """Serve the sample archive on 127.0.0.1 until Ctrl-C."""
+    from s2l3a_xr._sample import serve_forever  # noqa: PLC0415 - heavy
+
+    root = _sample_archive()
+    serve_forever(
+        root,
+        port=port,
+        latency_s=latency,
+        ready=lambda url: click.echo(f"Serving {url} (Ctrl-C ends it); pass it as --archive."),
+    )
+
+
+def _sample_archive() -> Path:
+    from s2l3a_xr._sample import build_sample_archive  # noqa: PLC0415 - heavy
+
+    with tqdm(desc="sample archive", unit="product", file=sys.stderr, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return build_sample_archive(progress=show)
+
+
+def _picture(da: xr.DataArray, out: Path) -> Path | None:
+    try:
+        from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
+    except ImportError:
+        return None
+    return quicklook(da, out / "quicklook.png")
+
+
+def _search(aoi: str, selection: dict[str, str | None]) -> Inventory:
+    from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
+
+    bands = (selection.pop("bands") or "").split(",")
+    asked = {name: value for name, value in selection.items() if value is not None}
+    return search_l3a(_aoi(aoi), bands=[band.strip() for band in bands], **asked)
+
+
+def _aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
+    parts = text.split(",")
+    if len(parts) != 4 or os.path.exists(text):  # noqa: PLR2004, PTH110 - four bounds
+        return text
+    try:
+        return tuple(float(part) for part in parts)
+    except ValueError as exc:
+        msg = f"AOI {text!r} is neither a file nor minx,miny,maxx,maxy."
+        raise SelectionError(msg) from exc
+
+
+def _as_json(inventory: Inventory) -> str:
+    table = inventory.to_dataframe()
+    table["month"] = table["month"].astype(str)
+    return json.dumps(
+        {
+            "archive": inventory.archive_url,
+            "tiles": list(inventory.tiles),
+            "available": inventory.available,
+            "asked_for": len(inventory),
+            "whole_bytes": inventory.whole_bytes,
+            "expected_read_bytes": inventory.read_bytes,
+            "files": json.loads(table.to_json(orient="records")),
+        },
+        indent=2,
+    )
+
+
+if __name__ == "__main__":
+    main()
