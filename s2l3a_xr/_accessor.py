@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -48,7 +49,12 @@ class L3AAccessor:
         return masked
 
     def to_geotiff(
-        self, directory: str | os.PathLike[str], *, profile: Profile = "compressed", **options: Any
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        profile: Profile = "compressed",
+        overwrite: bool = False,
+        progress: bool = True,
     ) -> list[Path]:
         """Write one GeoTIFF for each month and band, see `s2l3a_xr.to_geotiff`.
 
@@ -58,8 +64,10 @@ class L3AAccessor:
             Made when it is not there.
         profile : {"compressed", "plain", "cog"}, default "compressed"
             How the files are packed.
-        **options
-            ``overwrite`` and ``progress``.
+        overwrite : bool, default False
+            Replace files that hold something else.
+        progress : bool, default True
+            Show a bar on stderr.
 
         Returns
         -------
@@ -68,17 +76,27 @@ class L3AAccessor:
         """
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
 
-        return to_geotiff(self._da, directory, profile=profile, **options)
+        return to_geotiff(
+            self._da, directory, profile=profile, overwrite=overwrite, progress=progress
+        )
 
-    def quicklook(self, path: str | os.PathLike[str], **options: Any) -> Path:
+    def quicklook(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        bands: Sequence[str] = ("B4", "B3", "B2"),
+        columns: int = 4,
+    ) -> Path:
         """Write a picture with one panel a month.
 
         Parameters
         ----------
         path : str or path
             PNG to be written.
-        **options
-            ``bands`` (red, green, blue) and ``columns`` (panels in a row).
+        bands : sequence of str, default ("B4", "B3", "B2")
+            Red, green and blue of the picture.
+        columns : int, default 4
+            Panels in a row.
 
         Returns
         -------
@@ -87,4 +105,4 @@ class L3AAccessor:
         """
         from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
 
-        return quicklook(self._da, path, **options)
+        return quicklook(self._da, path, bands=bands, columns=columns)

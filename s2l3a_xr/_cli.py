@@ -14,7 +14,7 @@ import click
 from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
-from s2l3a_xr._errors import InputError, S2L3AError, SelectionError
+from s2l3a_xr._errors import InputError, S2L3AError, S2L3AWarning, SelectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +31,21 @@ class _Group(click.Group):
     """Errors in one line; --debug shows where they come from."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
-        warnings.showwarning = _show_warning
-        try:
-            return super().invoke(ctx)
-        except S2L3AError as exc:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: {exc}", err=True)
-            ctx.exit(_EXIT_BAD_INPUT if isinstance(exc, InputError) else _EXIT_FAILED)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", S2L3AWarning)
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except S2L3AError as exc:
+                if ctx.params.get("debug"):
+                    raise
+                click.echo(f"Error: {exc}", err=True)
+                ctx.exit(_EXIT_BAD_INPUT if isinstance(exc, InputError) else _EXIT_FAILED)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     click.echo(f"{category.__name__}: {message}", err=True)
 
 
@@ -196,8 +200,14 @@ def _search(aoi: str, selection: dict[str, str | None]) -> Inventory:
     from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
 
     bands = (selection.pop("bands") or "").split(",")
-    asked = {name: value for name, value in selection.items() if value is not None}
-    return search_l3a(_aoi(aoi), bands=[band.strip() for band in bands], **asked)
+    return search_l3a(
+        _aoi(aoi),
+        years=selection["years"],
+        months=selection["months"],
+        time=selection["time"],
+        bands=[band.strip() for band in bands],
+        archive=selection["archive"],
+    )
 
 
 def _aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds

@@ -118,6 +118,24 @@ class Request:
             if has[band]
         ]
 
+    def plane(self, month: Month, band: str) -> tuple[str, ...]:
+        """Tell one plane from others by the files that it comes from.
+
+        Parameters
+        ----------
+        month : Month
+            Year and month.
+        band : str
+            Native name.
+
+        Returns
+        -------
+        tuple of str
+            URLs in cover order.
+        """
+        sources = self.sources(self.months.index(month), self.bands.index(band))
+        return tuple(source.url for source in sources)
+
 
 def make_request(
     inventory: Inventory,

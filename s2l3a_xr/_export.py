@@ -19,8 +19,9 @@ import rasterio
 import rioxarray  # noqa: F401 - gives arrays their .rio
 import xarray as xr
 from affine import Affine
-from dask.base import is_dask_collection, tokenize
+from dask.base import compute, tokenize
 from dask.callbacks import Callback
+from dask.delayed import delayed
 from dask.utils import key_split
 from rioxarray.exceptions import RioXarrayError
 from tqdm.auto import tqdm
@@ -46,8 +47,11 @@ _PROFILES: dict[str, dict[str, Any]] = {
 _TAG = "S2L3A_CONTENT"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 _COMMON = {name: band.common for band in BANDS.values() for name in (band.native, band.common)}
-_PLAIN_STEPS = {"open_l3a", "original", "getitem", "rechunk", "rechunk-merge", "rechunk-split",
-                "transpose", "xarray-<this-array>"}  # fmt: skip
+_NATIVE = {name: band.native for band in BANDS.values() for name in (band.native, band.common)}
+_PLAIN_STEPS = frozenset(
+    {"open_l3a", "original", "xarray", "getitem", "transpose", "rechunk"}
+    | {"rechunk-merge", "rechunk-split", "xarray-<this-array>"}
+)
 """dask steps that choose pixels and change none."""
 
 
@@ -149,20 +153,27 @@ def to_geotiff(
     raster = _raster_of(cube)
     folder = Path(directory).expanduser().absolute()
     jobs = _jobs(cube, folder, raster, profile)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     todo = [job for job in jobs if overwrite or not _is_complete(job, raster)]
     if todo:
         pixels = _dask_array(cube)
         tasks = [
-            dask.delayed(_write_plane)(pixels[job.time, job.band], job, raster, profile)
-            for job in todo
+            delayed(_write_plane)(pixels[job.time, job.band], job, raster, profile) for job in todo
         ]
         with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
             _compute(tasks, tick)
     return [job.path for job in jobs]
 
 
-def _as_cube(da: xr.DataArray) -> xr.DataArray:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        msg = f"the folder {folder} can't be made: {exc}"
+        raise ExportError(msg) from exc
+
+
+def _as_cube(da: object) -> xr.DataArray:
     """Bring an array to (time, band, y, x), north up."""
     if not isinstance(da, xr.DataArray):
         msg = (
@@ -170,6 +181,28 @@ def _as_cube(da: xr.DataArray) -> xr.DataArray:
             "with ds.to_dataarray('band')."
         )
         raise ExportError(msg)
+    da = _with_time_and_band(da)
+    try:
+        x, y = da.rio.x_dim, da.rio.y_dim
+    except RioXarrayError as exc:
+        msg = f"the array has no spatial dimensions: {exc}; see da.rio.set_spatial_dims."
+        raise ExportError(msg) from exc
+    extra = [str(dim) for dim in da.dims if dim not in {"time", "band", x, y}]
+    if extra:
+        msg = f"the array has more dimensions than time, band, y and x: {', '.join(extra)}."
+        raise ExportError(msg)
+    cube = da.transpose("time", "band", y, x)
+    if not all(cube.shape):
+        msg = f"the array is empty: its shape is {cube.shape}."
+        raise ExportError(msg)
+    descending = {dim: _runs_down(cube, dim) for dim in (x, y)}
+    turned = [
+        dim for dim, wanted in ((x, False), (y, True)) if descending[dim] not in {None, wanted}
+    ]
+    return cube.isel({dim: slice(None, None, -1) for dim in turned})
+
+
+def _with_time_and_band(da: xr.DataArray) -> xr.DataArray:
     if "band" not in da.coords and da.name in _COMMON:
         da = da.assign_coords(band=da.name)
     for name in ("time", "band"):
@@ -184,24 +217,13 @@ def _as_cube(da: xr.DataArray) -> xr.DataArray:
     if not np.issubdtype(da["time"].dtype, np.datetime64):
         msg = f"the time coordinate must be datetime64, it is {da['time'].dtype}."
         raise ExportError(msg)
-    try:
-        x, y = da.rio.x_dim, da.rio.y_dim
-    except RioXarrayError as exc:
-        msg = f"the array has no spatial dimensions: {exc}; see da.rio.set_spatial_dims."
-        raise ExportError(msg) from exc
-    extra = [str(dim) for dim in da.dims if dim not in {"time", "band", x, y}]
-    if extra:
-        msg = f"the array has more dimensions than time, band, y and x: {', '.join(extra)}."
-        raise ExportError(msg)
-    cube = da.transpose("time", "band", y, x)
-    if not all(cube.shape):
-        msg = f"the array is empty: its shape is {cube.shape}."
-        raise ExportError(msg)
-    if cube.sizes[y] > 1 and cube[y].values[0] < cube[y].values[1]:
-        cube = cube.isel({y: slice(None, None, -1)})
-    if cube.sizes[x] > 1 and cube[x].values[0] > cube[x].values[1]:
-        cube = cube.isel({x: slice(None, None, -1)})
-    return cube
+    return da
+
+
+def _runs_down(cube: xr.DataArray, dim: str) -> bool | None:
+    """Whether a coordinate descends; None for a single value."""
+    values = cube[dim].to_numpy()
+    return bool(values[0] > values[-1]) if values.size > 1 else None
 
 
 def _raster_of(cube: xr.DataArray) -> _Raster:
@@ -209,8 +231,8 @@ def _raster_of(cube: xr.DataArray) -> _Raster:
         msg = "the array has no CRS; set it with da.rio.write_crs(…)."
         raise ExportError(msg)
     step_x, step_y = (_step(cube, dim) for dim in (cube.rio.x_dim, cube.rio.y_dim))
-    left = float(cube[cube.rio.x_dim].values[0]) - step_x / 2
-    top = float(cube[cube.rio.y_dim].values[0]) - step_y / 2
+    left = float(cube[cube.rio.x_dim].to_numpy()[0]) - step_x / 2
+    top = float(cube[cube.rio.y_dim].to_numpy()[0]) - step_y / 2
     dtype = np.dtype("uint8") if cube.dtype == bool else cube.dtype
     if dtype.kind not in "iuf" or (dtype.kind == "f" and dtype.itemsize < 4):  # noqa: PLR2004
         msg = f"pixels of type {cube.dtype} can't be written; use da.astype('float32')."
@@ -229,7 +251,7 @@ def _raster_of(cube: xr.DataArray) -> _Raster:
 
 
 def _step(cube: xr.DataArray, dim: str) -> float:
-    values = cube[dim].values.astype("float64")
+    values = cube[dim].to_numpy().astype("float64")
     if values.size == 1:
         transform = cube.rio.transform()
         return float(transform.a if dim == cube.rio.x_dim else transform.e)
@@ -245,8 +267,8 @@ def _step(cube: xr.DataArray, dim: str) -> float:
 
 
 def _jobs(cube: xr.DataArray, folder: Path, raster: _Raster, profile: str) -> list[_Job]:
-    days = [pd.Timestamp(value).strftime("%Y%m%d") for value in cube["time"].values]
-    names = [_COMMON.get(str(value), str(value)) for value in cube["band"].values]
+    days = [pd.Timestamp(value).strftime("%Y%m%d") for value in cube["time"].to_numpy()]
+    names = [_COMMON.get(str(value), str(value)) for value in cube["band"].to_numpy()]
     for name in names:
         if not _SAFE_NAME.fullmatch(name):
             msg = f"the band name {name!r} can't be part of a file name."
@@ -276,29 +298,29 @@ def _contents(cube: xr.DataArray, raster: _Raster, profile: str) -> list[list[st
     A plane that was only cut out of an opened array is told by its source files and place,
     whatever the other months and bands: a longer export finds the files of a shorter one.
     """
-    shape = cube.shape[:2]
-    chunked = cube if is_dask_collection(cube.data if cube.chunks else None) else _chunked(cube)
+    chunked = cube if cube.chunks else _chunked(cube)
     array = find_array(chunked)
-    steps = {key_split(name).partition("-")[0] for name in chunked.__dask_graph__().layers}
-    if array is None or not steps <= {step.partition("-")[0] for step in _PLAIN_STEPS}:
-        whole = tokenize(chunked.data if chunked.chunks else cube.values)
+    labels = cube["native_name" if "native_name" in cube.coords else "band"]
+    natives = [_NATIVE.get(str(name), "") for name in np.atleast_1d(labels.to_numpy())]
+    if array is None or not set(_steps(chunked)) <= _PLAIN_STEPS or not all(natives):
+        whole = tokenize(chunked.data if cube.chunks else cube.to_numpy())
         return [
-            [tokenize(whole, raster, i, j, profile) for j in range(shape[1])]
-            for i in range(shape[0])
+            [tokenize(whole, raster, i, j, profile) for j in range(cube.sizes["band"])]
+            for i in range(cube.sizes["time"])
         ]
     request = array.request
-    months = [(int(t.dt.year), int(t.dt.month)) for t in cube["time"]]
-    natives = [str(name) for name in np.atleast_1d(cube["native_name"].values)]
+    when = cube["time"].dt
+    months = list(zip(when.year.to_numpy().tolist(), when.month.to_numpy().tolist(), strict=True))
+    same = (raster, request.grid, request.area, request.all_touched, profile)
     return [
-        [
-            tokenize(
-                raster, request.grid, request.area, request.all_touched, profile,
-                request.sources(request.months.index(month), request.bands.index(native)),
-            )
-            for native in natives
-        ]
-        for month in months
-    ]  # fmt: skip
+        [tokenize(same, request.plane(month, native)) for native in natives] for month in months
+    ]
+
+
+def _steps(da: xr.DataArray) -> list[str]:
+    """Name what dask does to get the array, without hashes."""
+    names = [key_split(name) for name in da.__dask_graph__().layers]
+    return [name.removeprefix("original-") for name in names]
 
 
 def _chunked(cube: xr.DataArray) -> xr.DataArray:
@@ -374,7 +396,7 @@ def _compute(tasks: Sequence[Any], tick: Any) -> None:  # noqa: ANN401 - tqdm's 
             tick()
 
     with Callback(posttask=count):
-        dask.compute(*tasks)
+        compute(*tasks)
 
 
 def _client() -> Any:  # noqa: ANN401 - distributed is an optional extra

@@ -12,6 +12,7 @@ import numpy as np
 import rioxarray  # noqa: F401 - gives the result its .rio
 import shapely
 import xarray as xr
+from dask.base import tokenize
 from xarray.core import indexing
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
@@ -26,7 +27,7 @@ from s2l3a_xr._cube import (
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._grid import Grid
-from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, resolve_bands
 from s2l3a_xr._selection import Month, Numbers, select_months
@@ -192,7 +193,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     settings = transport or Transport()
     if inventory is None:
         inventory = search_l3a(
-            aoi,  # type: ignore[arg-type]  # checked above
+            aoi,
             years=years, months=months, time=time, bands=bands, archive=archive,
             transport=settings,
         )  # fmt: skip
@@ -229,9 +230,9 @@ def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
 
 def _gaps(inventory: Inventory) -> str:
     empty = inventory.missing_months
-    told = [f"nothing in {', '.join(f'{y:04}-{m:02}' for y, m in empty)}"] if empty else []
+    told = [f"nothing in {', '.join(map(month_text, empty))}"] if empty else []
     partial = [
-        f"{name} of {cell.tile} in {cell.month[0]:04}-{cell.month[1]:02}"
+        f"{name} of {cell.tile} in {month_text(cell.month)}"
         for cell in inventory.cells
         if cell.month not in empty
         for name, has in zip(inventory.bands, cell.has, strict=True)
@@ -259,7 +260,9 @@ def _to_dataarray(
     variable = xr.Variable(_DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
     if chunks is not None:
         sizes = _chunk_sizes(request, chunks)
-        variable = variable.chunk(sizes, name=f"open_l3a-{array.token}", lock=False)
+        # Chunks are part of the name: dask takes equal names for equal blocks.
+        name = f"open_l3a-{tokenize(array.token, sizes)}"
+        variable = variable.chunk(sizes, name=name, lock=False)
     layers = [BANDS[name] for name in request.bands]
     da = xr.DataArray(
         variable,
@@ -345,7 +348,7 @@ def _offset_in_tile(grid: Grid, tile: str) -> tuple[int, int]:
 
 def _scale(da: xr.DataArray) -> xr.DataArray:
     """Give reflectance, with the encoding that writes the same numbers back."""
-    spectral = [BANDS[str(name)].kind == "reflectance" for name in da["native_name"].values]
+    spectral = [BANDS[str(name)].kind == "reflectance" for name in da["native_name"].to_numpy()]
     if not all(spectral):
         msg = "mask_and_scale=True is for reflectance; open FLG, WGT and DTS without it."
         raise SelectionError(msg)

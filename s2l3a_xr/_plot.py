@@ -51,7 +51,7 @@ def quicklook(
     """
     target = Path(path).expanduser().absolute()
     picture = _rgb(da, bands)
-    times = da["time"].values
+    times = da["time"].to_numpy()
     rows = -(-len(times) // columns)
     columns = min(columns, len(times))
     height, width = picture.shape[1:3]
@@ -75,7 +75,7 @@ def quicklook(
 
 def _rgb(da: xr.DataArray, bands: Sequence[str]) -> np.ndarray:
     """Float32 in 0 to 1, shape (time, y, x, 3); grey where nodata is."""
-    natives = [str(name) for name in np.atleast_1d(da["native_name"].values)]
+    natives = [str(name) for name in np.atleast_1d(da["native_name"].to_numpy())]
     wanted = [band.native for band in resolve_bands(bands)]
     absent = sorted(set(wanted) - set(natives))
     if absent:
@@ -86,8 +86,8 @@ def _rgb(da: xr.DataArray, bands: Sequence[str]) -> np.ndarray:
     step = max(1, max(da.sizes["y"], da.sizes["x"]) // _PANEL_PX)
     chosen = da.isel(band=[natives.index(name) for name in wanted])
     thin = chosen.isel(y=slice(None, None, step), x=slice(None, None, step))
-    values = thin.transpose("time", "y", "x", "band").values.astype("float32")
-    valid = (values >= 0).all(axis=-1)
+    values = thin.transpose("time", "y", "x", "band").to_numpy().astype("float32")
+    valid = np.all(values >= 0, axis=-1)
     low, high = np.percentile(values[valid], (2, 98)) if valid.any() else (0.0, 1.0)
     stretched = np.clip((values - low) / max(high - low, 1e-6), 0, 1) ** 0.8
-    return np.where(valid[..., None], stretched, _NO_DATA_GREY)
+    return np.where(np.expand_dims(valid, -1), stretched, _NO_DATA_GREY)

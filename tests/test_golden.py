@@ -30,7 +30,9 @@ def put_back(crop: Path, tile_name: str, root: Path) -> None:
     rng = np.random.default_rng(row + product.month)
     around = 600
     top, left = max(0, row - around), max(0, column - around)
-    height, width = (min(SIDE, a + n + around) for a, n in zip((row, column), pixels.shape))
+    height, width = (
+        min(SIDE, a + n + around) for a, n in zip((row, column), pixels.shape, strict=True)
+    )
     full = rng.integers(0, 4000, (height - top, width - left)).astype("int16")
     inner = full[row - top :, column - left :][: pixels.shape[0], : pixels.shape[1]]
     inner[pixels != -10000] = pixels[pixels != -10000]
@@ -46,7 +48,7 @@ def put_back(crop: Path, tile_name: str, root: Path) -> None:
 
 @pytest.fixture(scope="module", params=REGIONS)
 def region(request, shared_data, tmp_path_factory):
-    """A region's golden folder, and a server with its tile."""
+    """Give a region's golden folder, and a server with its tile."""
     folder = shared_data / "wasp_2021" / request.param
     if not folder.is_dir():
         pytest.skip(f"no golden files: {folder} is missing")

@@ -1,0 +1,137 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import s2l3a_xr
+from s2l3a_xr._cli import main
+
+BOUNDS = "11.68,51.94,11.74,51.98"
+
+
+@pytest.fixture
+def run():
+    def call(*words):
+        return CliRunner().invoke(main, [str(word) for word in words])
+
+    return call
+
+
+def test_help_names_all_commands(run):
+    shown = run("--help")
+    assert shown.exit_code == 0
+    for command in ("demo", "search", "download", "serve-sample"):
+        assert command in shown.output
+        assert run(command, "--help").exit_code == 0
+
+
+def test_version(run):
+    assert s2l3a_xr.__version__ in run("--version").output
+
+
+def test_search_prints_a_table(run, server):
+    shown = run("search", BOUNDS, "--years", 2021, "--months", "3-5", "--archive", server.url)
+    assert shown.exit_code == 0
+    assert "12 of 12 files are available (100%)" in shown.stdout
+    assert "2021-04 32UPC" in shown.stdout
+    assert not [entry for entry in server.log if entry.path.endswith(".tif")]
+
+
+def test_search_gives_json(run, server):
+    shown = run("search", BOUNDS, "--time", "2021-06/2021-08", "--archive", server.url, "--json")
+    found = json.loads(shown.stdout)
+    assert found["tiles"] == ["32UPC"]
+    assert (found["available"], found["asked_for"], len(found["files"])) == (8, 12, 12)
+    assert {row["status"] for row in found["files"]} == {"available", "missing"}
+
+
+def test_download_writes_files_and_prints_their_paths(run, server, tmp_path):
+    words = ("download", BOUNDS, tmp_path, "--time", "2021-05", "--bands", "B4,nir",
+             "--archive", server.url)  # fmt: skip
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.output
+    names = ["s2_l3a_20210515_red.tif", "s2_l3a_20210515_nir.tif"]
+    assert shown.stdout.split() == [str(tmp_path / name) for name in names]
+    assert "2/2" in shown.stderr
+    again = run(*words, "--quiet")
+    assert again.exit_code == 0
+    assert not again.stderr
+
+
+def test_missing_months_are_told_on_stderr(run, server, tmp_path):
+    shown = run("download", BOUNDS, tmp_path, "--time", "2021-06/2021-07", "--archive", server.url)
+    assert shown.exit_code == 0
+    assert "MissingWarning" in shown.stderr
+    assert "2021-07" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("search", "nowhere.geojson"), 2, "no such AOI file: nowhere.geojson"),
+        (("search", "a,b,c,d"), 2, "minx,miny,maxx,maxy"),
+        (("search", BOUNDS, "--bands", "B99"), 2, "no such band: 'B99'"),
+        (("search", BOUNDS, "--months", "13"), 2, "13 is not in 1 to 12"),
+        (("search", BOUNDS, "--time", "soon"), 2, "'soon' is no month"),
+        (("search", BOUNDS, "--archive", "/no/such/folder"), 2, "no such archive folder"),
+        (("search", BOUNDS, "--years", "1999"), 2, "1999 is not in"),
+        (("download", BOUNDS), 2, "Missing argument"),
+        (("search", "51.94,11.68,51.98,11.74"), 2, "swap"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(run, words, code, message):
+    shown = run(*words)
+    assert shown.exit_code == code
+    assert message in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_what_the_archive_lacks_is_exit_code_1(run, server):
+    shown = run("search", BOUNDS, "--years", 2016, "--archive", server.url)
+    assert shown.exit_code == 1
+    assert "32UPC has 2021" in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
+def test_debug_shows_where_an_error_comes_from(run):
+    shown = run("--debug", "search", "nowhere.geojson")
+    assert isinstance(shown.exception, s2l3a_xr.AoiError)
+
+
+def test_an_archive_that_is_not_there_is_exit_code_1(run):
+    shown = run("search", BOUNDS, "--years", 2021, "--archive", "http://127.0.0.1:9/files/")
+    assert shown.exit_code == 1
+    assert "127.0.0.1:9" in shown.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(sample_root, tmp_path_factory):
+    """Run the demo as a command, once the archive has been built."""
+    assert sample_root.is_dir()
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "s2l3a_xr._cli", "demo", str(folder)]
+    return folder, subprocess.run(  # noqa: S603 - our own command
+        command, capture_output=True, text=True, check=False
+    )
+
+
+def test_demo_leaves_files_and_a_picture(demo):
+    folder, shown = demo
+    assert shown.returncode == 0, shown.stderr
+    assert "28 of 32 files are available" in shown.stdout
+    assert "nothing in 2021-07" in shown.stdout
+    assert len(list(folder.glob("s2_l3a_2021*.tif"))) == 28
+    assert (folder / "quicklook.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "aoi.geojson").exists()
+    assert "28/28" in shown.stderr
+
+
+def test_demo_runs_again_over_its_own_files(demo, run):
+    folder, _ = demo
+    assert run("demo", folder).exit_code == 0

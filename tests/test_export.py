@@ -1,0 +1,251 @@
+"""Files for eCognition: names, pixels, layouts, and what may be in the way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import xarray as xr
+from distributed import Client, LocalCluster
+
+import s2l3a_xr
+from s2l3a_xr import ExportError, to_geotiff
+
+AOI = (11.68, 51.94, 11.74, 51.98)
+
+
+@pytest.fixture
+def da(server):
+    return s2l3a_xr.open_l3a(AOI, time="2021-04/2021-05", bands=["B4", "B5"], archive=server.url)
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+def requests_to_tif(server):
+    return [entry for entry in server.log if entry.path.endswith(".tif")]
+
+
+def test_names_and_pixels(da, tmp_path):
+    paths = to_geotiff(da, tmp_path / "new" / "folder", progress=False)
+    assert [path.name for path in paths] == [
+        "s2_l3a_20210415_red.tif",
+        "s2_l3a_20210415_rededge1.tif",
+        "s2_l3a_20210515_red.tif",
+        "s2_l3a_20210515_rededge1.tif",
+    ]
+    expected = da.to_numpy().reshape(4, *da.shape[2:])
+    for path, plane in zip(paths, expected, strict=True):
+        np.testing.assert_array_equal(read(path), plane)
+        with rasterio.open(path) as file:
+            assert (file.nodata, file.dtypes[0], file.crs.to_epsg()) == (-10000, "int16", 32632)
+            assert file.transform == da.rio.transform()
+    assert {path.name for path in paths} == {path.name for path in paths[0].parent.iterdir()}
+
+
+@pytest.mark.parametrize("profile", ["compressed", "plain", "cog"])
+def test_profiles(da, tmp_path, profile):
+    (path, *_) = to_geotiff(da, tmp_path, profile=profile, progress=False)
+    with rasterio.open(path) as file:
+        assert file.profile["tiled"] == (profile != "plain")
+        assert file.compression == (
+            None if profile == "plain" else rasterio.enums.Compression.deflate
+        )
+        assert file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == (
+            "COG" if profile == "cog" else None
+        )
+
+
+def test_unknown_profile(da, tmp_path):
+    with pytest.raises(ExportError, match="'compressed', 'plain', 'cog'"):
+        to_geotiff(da, tmp_path, profile="png")
+
+
+def test_complete_files_are_skipped_without_a_request(da, server, tmp_path):
+    paths = to_geotiff(da, tmp_path, progress=False)
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    server.clear_log()
+    assert to_geotiff(da, tmp_path, progress=False) == paths
+    assert not requests_to_tif(server)
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
+
+
+def test_a_longer_request_keeps_the_files_of_a_shorter_one(da, server, tmp_path):
+    first = to_geotiff(da.isel(time=[0]), tmp_path, progress=False)
+    stamp = first[0].stat().st_mtime_ns
+    longer = s2l3a_xr.open_l3a(
+        AOI, time="2021-03/2021-05", bands=["B4", "B5"], archive=server.url, chunks=None
+    )
+    assert len(to_geotiff(longer, tmp_path, progress=False)) == 6
+    assert first[0].stat().st_mtime_ns == stamp
+
+
+def test_what_holds_something_else_is_an_error_unless_overwritten(da, tmp_path):
+    (path, *_) = to_geotiff(da, tmp_path, progress=False)
+    brighter = da + 1
+    with pytest.raises(ExportError, match="overwrite=True"):
+        to_geotiff(brighter, tmp_path, progress=False)
+    to_geotiff(brighter, tmp_path, overwrite=True, progress=False)
+    np.testing.assert_array_equal(read(path), brighter[0, 0])
+
+
+def test_other_pixels_of_the_same_shape_are_noticed(da, tmp_path):
+    to_geotiff(da.isel(x=slice(0, 50)), tmp_path, progress=False)
+    with pytest.raises(ExportError, match="something else"):
+        to_geotiff(da.isel(x=slice(1, 51)), tmp_path, progress=False)
+
+
+def test_a_foreign_file_in_the_way_is_kept(da, tmp_path):
+    foreign = tmp_path / "s2_l3a_20210415_red.tif"
+    foreign.write_text("my thesis")
+    with pytest.raises(ExportError, match=r"s2_l3a_20210415_red\.tif is there already"):
+        to_geotiff(da, tmp_path, progress=False)
+    assert foreign.read_text() == "my thesis"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda da: da.compute(),
+        lambda da: da.isel(time=0),
+        lambda da: da.sel(band="B4"),
+        lambda da: da.isel(y=slice(None, None, -1)),
+        lambda da: da.isel(x=slice(None, None, -1)),
+        lambda da: da.transpose("x", "y", "band", "time"),
+        lambda da: da.rename("mine"),
+        lambda da: da.chunk({"x": 64, "y": 33}),
+        lambda da: da.isel(y=slice(10, 60), x=slice(5, 6)),
+        lambda da: da.to_dataset("band")["B4"],
+    ],
+    ids=[
+        "computed",
+        "month",
+        "band",
+        "south_up",
+        "mirrored",
+        "transposed",
+        "renamed",
+        "rechunked",
+        "thin",
+        "from_dataset",
+    ],
+)
+def test_changed_arrays_are_written_right(da, tmp_path, change):
+    changed = change(da)
+    paths = to_geotiff(changed, tmp_path, progress=False)
+    written = rioxarray.open_rasterio(paths[0]).squeeze("band", drop=True)
+    band = "B4"
+    expected = da.sel(time="2021-04-15", band=band).sel(x=written.x, y=written.y)
+    np.testing.assert_array_equal(written, expected)
+    assert written.shape == (changed.sizes["y"], changed.sizes["x"])
+
+
+def test_nan_becomes_nodata(da, tmp_path):
+    masked = da.l3a.masked().isel(time=[0], band=[0])
+    masked = masked.where(masked > 500)
+    (path,) = to_geotiff(masked, tmp_path, progress=False)
+    pixels = read(path)
+    with rasterio.open(path) as file:
+        assert (file.nodata, file.dtypes[0]) == (-10000, "float32")
+    holes = np.isnan(masked.to_numpy()[0, 0])
+    assert holes.any()
+    assert (pixels[holes] == -10000).all()
+    np.testing.assert_array_equal(pixels[~holes], masked.to_numpy()[0, 0][~holes])
+
+
+def test_reflectance_is_written_as_it_is(server, tmp_path):
+    da = s2l3a_xr.open_l3a(AOI, time="2021-05", bands="B8", archive=server.url, mask_and_scale=True)
+    (path,) = to_geotiff(da, tmp_path, progress=False)
+    pixels = read(path)
+    assert 0 < np.median(pixels[pixels >= 0]) < 1
+    assert da.dtype == pixels.dtype == np.float32
+
+
+def test_own_layers_keep_their_names(da, tmp_path):
+    ndvi = (da.sel(band="B5") - da.sel(band="B4")).assign_coords(band="ndvi")
+    paths = to_geotiff(ndvi, tmp_path, progress=False)
+    assert paths[0].name == "s2_l3a_20210415_ndvi.tif"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda da: da.to_dataset("band"), "to_dataarray"),
+        (lambda da: da.drop_vars("time"), "no 'time' coordinate"),
+        (lambda da: da.drop_vars("band"), "no 'band' coordinate"),
+        (lambda da: da.drop_vars("spatial_ref"), "no CRS"),
+        (lambda da: da.assign_coords(time=["a", "b"]), "datetime64"),
+        (lambda da: da.expand_dims(run=2), "more dimensions .* run"),
+        (lambda da: da.isel(x=[0, 1, 3]), "not evenly spaced"),
+        (lambda da: da.isel(x=slice(0, 0)), "empty"),
+        (lambda da: da.assign_coords(band=["../../etc", "b"]), "can't be part of a file name"),
+        (lambda da: xr.concat([da, da], "time"), "several time steps on one day"),
+        (lambda da: xr.concat([da, da], "band"), "several bands of one name"),
+        (lambda da: da.astype(complex), "complex128 can't be written"),
+    ],
+)
+def test_arrays_that_do_not_say_enough(da, tmp_path, change, words):
+    with pytest.raises(ExportError, match=words):
+        to_geotiff(change(da), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_can_t_be_made(da, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="file"):
+        to_geotiff(da, tmp_path / "file" / "below", progress=False)
+
+
+def test_progress_goes_to_stderr(da, tmp_path, capsys):
+    to_geotiff(da, tmp_path, progress=True)
+    shown = capsys.readouterr()
+    assert "4/4" in shown.err
+    assert not shown.out
+
+
+def test_on_a_cluster_of_processes(da, tmp_path):
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        paths = to_geotiff(da, tmp_path, progress=False)
+    expected = da.to_numpy().reshape(4, *da.shape[2:])
+    for path, plane in zip(paths, expected, strict=True):
+        np.testing.assert_array_equal(read(path), plane)
+
+
+def _export(url, folder):
+    da = s2l3a_xr.open_l3a(AOI, time="2021-04/2021-06", archive=url)
+    while True:
+        to_geotiff(da, folder, progress=False, overwrite=True)
+
+
+def test_a_killed_export_leaves_only_whole_files(server, tmp_path):
+    expected = s2l3a_xr.open_l3a(AOI, time="2021-04/2021-06", archive=server.url).compute()
+    planes = {
+        f"s2_l3a_2021{month:02}15_{name}.tif": expected[i, j].to_numpy()
+        for i, month in enumerate((4, 5, 6))
+        for j, name in enumerate(("blue", "green", "red", "nir"))
+    }
+    spawn = multiprocessing.get_context("spawn")
+    for round_ in range(3):
+        child = spawn.Process(target=_export, args=(server.url, tmp_path), daemon=True)
+        child.start()
+        until = time.monotonic() + 60
+        while not list(tmp_path.glob("*.tif")) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05 + 0.11 * round_)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        whole = list(tmp_path.glob("s2_l3a_*.tif"))
+        assert whole
+        for path in whole:
+            np.testing.assert_array_equal(read(path), planes[path.name])

@@ -1,0 +1,239 @@
+"""The array that users get: coordinates, attributes, laziness, everyday operations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+import xarray as xr
+
+import s2l3a_xr
+from s2l3a_xr import MissingError, MissingWarning, SelectionError, open_l3a
+from s2l3a_xr._sample import SAMPLE_AOI, Fault
+
+AOI = (11.68, 51.94, 11.74, 51.98)
+
+
+def tif_requests(server):
+    return [entry for entry in server.log if entry.path.endswith(".tif")]
+
+
+@pytest.fixture
+def da(server):
+    return open_l3a(AOI, time="2021-04/2021-06", bands=["B2", "red", "B8"], archive=server.url)
+
+
+def test_nothing_is_read_before_indexing(server):
+    server.clear_log()
+    da = open_l3a(AOI, years=2021, months=[4, 5], archive=server.url)
+    repr(da), da.sizes, da.isel(time=0), da.rio.crs, da.attrs
+    da.chunk({"x": 100}).mean("time")
+    assert not tif_requests(server)
+    da.isel(time=0, band=0, y=200, x=200).compute()
+    assert tif_requests(server)
+
+
+def test_dims_coordinates_and_attributes(da):
+    assert da.dims == ("time", "band", "y", "x")
+    assert da.dtype == np.int16
+    assert da.name == "s2_l3a"
+    assert list(da.band.values) == ["B2", "red", "B8"]
+    assert list(da.common_name.values) == ["blue", "red", "nir"]
+    assert list(da.native_name.values) == ["B2", "B4", "B8"]
+    assert da.time.dtype == "datetime64[ns]"
+    assert list(da.time.dt.strftime("%Y-%m-%d").values) == [
+        "2021-04-15",
+        "2021-05-15",
+        "2021-06-15",
+    ]
+    assert da.rio.crs.to_epsg() == 32632
+    assert da.rio.nodata == -10000 == da.attrs["_FillValue"]
+    assert (np.diff(da.x) == 10).all()
+    assert (np.diff(da.y) == -10).all()
+    assert da.rio.bounds() == da.rio.bounds(recalc=True)
+    for value in da.attrs.values():
+        assert isinstance(value, (str, int, float, np.number, list))
+
+
+def test_x_and_y_are_pixel_centres(da):
+    left, _, _, top = da.rio.bounds()
+    assert (float(da.x[0]), float(da.y[0])) == (left + 5, top - 5)
+    assert left % 10 == top % 10 == 0
+
+
+def test_a_20_m_band_alone_stays_on_its_grid(server):
+    da = open_l3a(AOI, time="2021-05", bands=["B5", "B11"], archive=server.url)
+    assert da.rio.resolution() == (20, -20)
+
+
+def test_20_m_bands_are_replicated_beside_10_m_bands(server):
+    both = open_l3a(AOI, time="2021-05", bands=["B4", "B5"], archive=server.url, clip=False)
+    alone = open_l3a(AOI, time="2021-05", bands=["B5"], archive=server.url, clip=False)
+    wide = both.sel(band="B5").squeeze()
+    same = alone.sel(band="B5").squeeze().sel(x=wide.x, y=wide.y, method="nearest")
+    np.testing.assert_array_equal(wide, same)
+
+
+def test_clip_and_its_absence(server):
+    options = {"time": "2021-05", "bands": "B4", "archive": server.url}
+    clipped = open_l3a(SAMPLE_AOI, **options)
+    whole = open_l3a(SAMPLE_AOI, clip=False, **options)
+    touched = open_l3a(SAMPLE_AOI, all_touched=True, **options)
+    assert clipped.shape == whole.shape == touched.shape
+    inside = (clipped != -10000).to_numpy()
+    np.testing.assert_array_equal(clipped.to_numpy()[inside], whole.to_numpy()[inside])
+    counts = [int((array != -10000).sum()) for array in (clipped, touched, whole)]
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_chunks(server):
+    options = {"time": "2021-04/2021-06", "bands": ["B2", "B4"], "archive": server.url}
+    assert open_l3a(AOI, **options).data.numblocks == (1, 1, 1, 1)
+    assert open_l3a(AOI, chunks={"time": 1}, **options).data.numblocks == (3, 1, 1, 1)
+    assert open_l3a(AOI, chunks=(1, 1, -1, -1), **options).data.numblocks == (3, 2, 1, 1)
+    assert open_l3a(AOI, chunks={}, **options).data.numblocks == (1, 1, 1, 1)
+    assert open_l3a(AOI, chunks=-1, **options).data.numblocks == (1, 1, 1, 1)
+    lazy = open_l3a(AOI, chunks=None, **options)
+    assert lazy.chunks is None
+    np.testing.assert_array_equal(lazy, open_l3a(AOI, **options))
+
+
+@pytest.mark.parametrize("chunks", ["much", {"lon": 5}, (1, 2), 1.5])
+def test_chunks_that_can_t_be(server, chunks):
+    with pytest.raises(SelectionError, match="chunks"):
+        open_l3a(AOI, time="2021-05", archive=server.url, chunks=chunks)
+
+
+def test_differently_chunked_arrays_do_not_meet_in_one_graph(server):
+    options = {"time": "2021-04/2021-05", "bands": "B4", "archive": server.url}
+    fine = open_l3a(AOI, chunks={"time": 1, "y": 50}, **options)
+    coarse = open_l3a(AOI, **options)
+    assert not (fine - coarse).any()
+
+
+def test_one_task_for_each_chunk(server):
+    da = open_l3a(AOI, time="2021-04/2021-06", archive=server.url, chunks={"time": 1, "y": 64})
+    assert len(da.__dask_graph__()) <= da.data.npartitions + 1
+
+
+def test_everyday_operations(da):
+    reference = da.compute()
+    for change in (
+        lambda a: a.isel(time=[2, 0], band=-1),
+        lambda a: a.isel(y=slice(None, None, -3), x=[5, 1, 9]),
+        lambda a: a.sel(band="red", time="2021-05"),
+        lambda a: a.sel(x=a.x[7], y=a.y[3], method="nearest"),
+        lambda a: a.groupby("time.month").max(),
+        lambda a: a.rio.clip_box(*a.rio.bounds()[:2], float(a.x[20]), float(a.y[30])),
+        lambda a: a.coarsen(x=2, y=2, boundary="trim").max(),
+        lambda a: a.isel(
+            x=xr.DataArray([1, 2, 3], dims="point"), y=xr.DataArray([3, 2, 1], dims="point")
+        ),
+    ):
+        xr.testing.assert_identical(change(da).compute(), change(reference))
+
+
+def test_mask_and_scale(server):
+    options = {"time": "2021-05", "bands": ["B4", "B8"], "archive": server.url}
+    raw = open_l3a(SAMPLE_AOI, **options)
+    scaled = open_l3a(SAMPLE_AOI, mask_and_scale=True, **options)
+    assert scaled.dtype == np.float32
+    assert "_FillValue" not in scaled.attrs
+    np.testing.assert_allclose(scaled, raw.where(raw != -10000) / 10000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("kind", ["netcdf", "zarr"])
+def test_round_trip_through_files(server, tmp_path, kind, scale):
+    da = open_l3a(
+        SAMPLE_AOI, time="2021-04/2021-05", bands=["B4"], archive=server.url, mask_and_scale=scale
+    )
+    path = tmp_path / f"cube.{kind}"
+    if kind == "netcdf":
+        da.to_netcdf(path)
+        back = xr.open_dataset(path, decode_coords="all", mask_and_scale=scale, chunks={})["s2_l3a"]
+    else:
+        da.to_zarr(path)
+        back = xr.open_zarr(path, decode_coords="all", mask_and_scale=scale)["s2_l3a"]
+    np.testing.assert_allclose(back, da, rtol=1e-6)
+    assert back.rio.crs == da.rio.crs
+    back.close()
+
+
+def test_missing_months_policy(server):
+    options = {"time": "2021-06/2021-08", "bands": "B4", "archive": server.url}
+    with pytest.warns(MissingWarning, match="nothing in 2021-07"):
+        da = open_l3a(AOI, **options)
+    assert list(da.time.dt.month.values) == [6, 8]
+    kept = open_l3a(AOI, missing="keep", **options)
+    assert list(kept.time.dt.month.values) == [6, 7, 8]
+    assert (kept.sel(time="2021-07") == -10000).all()
+    with pytest.raises(MissingError, match="2021-07"):
+        open_l3a(AOI, missing="raise", **options)
+    with pytest.raises(SelectionError, match="'warn', 'keep', 'raise'"):
+        open_l3a(AOI, missing="maybe", **options)
+
+
+def test_inventory_in_hand_lists_nothing_again(server):
+    inventory = s2l3a_xr.search_l3a(AOI, time="2021-05", archive=server.url)
+    server.clear_log()
+    da = open_l3a(inventory=inventory)
+    assert not server.log
+    assert da.shape[:2] == (1, 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"aoi": AOI, "inventory": "both"}])
+def test_either_an_aoi_or_an_inventory(options):
+    with pytest.raises(SelectionError, match="either"):
+        open_l3a(**options)
+
+
+def test_two_tiles_of_one_zone(server):
+    strip = gpd.GeoSeries([shapely.box(695000, 5756000, 718000, 5759000)], crs=32632)
+    da = open_l3a(strip, time="2021-05", bands="B4", archive=server.url)
+    assert da.attrs["tiles"] == ["32UPC", "32UQC"]
+    assert da.shape[2:] == (300, 2300)
+    server.clear_log()
+    da.compute()
+    ranges = [(entry.path, entry.range) for entry in tif_requests(server)]
+    assert len(ranges) == len(set(ranges))
+
+
+def test_time_is_the_same_under_any_pandas(da):
+    assert pd.Timestamp(da.time.to_numpy()[0]) == pd.Timestamp("2021-04-15")
+
+
+def test_import_is_light():
+    code = (
+        "import sys, xarray; before = set(sys.modules); import s2l3a_xr; "
+        "heavy = {'rasterio', 'geopandas', 'scipy', 'tifffile', 'aiohttp', 'distributed', "
+        "'matplotlib', 'imagecodecs', 'rioxarray'}; "
+        "print(sorted(heavy & (set(sys.modules) - before)))"
+    )
+    shown = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_gone_files_are_told(server):
+    da = open_l3a(AOI, time="2021-04/2021-05", bands="B4", archive=server.url)
+    server.faults = [Fault(match=r"202104.*\.tif", kind="status", status=404)]
+    with pytest.warns(MissingWarning, match="gone"):
+        values = da.compute()
+    assert (values[0] == -10000).all()
+    assert (values[1] != -10000).any()
+    strict = open_l3a(AOI, time="2021-04/2021-05", bands="B4", archive=server.url, missing="raise")
+    with pytest.raises(s2l3a_xr.GoneError) as caught:
+        strict.compute()
+    assert caught.value.month == "2021-04"
+    server.faults = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (da.compute()[0] != -10000).any()
