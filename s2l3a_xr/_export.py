@@ -16,19 +16,17 @@ import dask
 import numpy as np
 import pandas as pd
 import rasterio
-import rioxarray  # noqa: F401 - gives arrays their .rio
 import xarray as xr
-from affine import Affine
 from dask.base import compute, tokenize
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.utils import key_split
-from rioxarray.exceptions import RioXarrayError
 from tqdm.auto import tqdm
 
 from s2l3a_xr._cube import auto_chunks, find_array
 from s2l3a_xr._errors import ExportError
-from s2l3a_xr._product import BANDS, NODATA
+from s2l3a_xr._product import BANDS
+from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 
 Profile = Literal["compressed", "plain", "cog"]
 
@@ -46,41 +44,12 @@ _PROFILES: dict[str, dict[str, Any]] = {
 }
 _TAG = "S2L3A_CONTENT"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
-_COMMON = {name: band.common for band in BANDS.values() for name in (band.native, band.common)}
 _NATIVE = {name: band.native for band in BANDS.values() for name in (band.native, band.common)}
 _PLAIN_STEPS = frozenset(
     {"open_l3a", "original", "xarray", "getitem", "transpose", "rechunk"}
     | {"rechunk-merge", "rechunk-split", "xarray-<this-array>"}
 )
 """dask steps that choose pixels and change none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Raster:
-    """What all files of an export share."""
-
-    width: int
-    height: int
-    transform: Affine
-    crs: str
-    dtype: str
-    nodata: float | None
-
-    def creation(self, profile: str) -> dict[str, Any]:
-        """Options for rasterio."""
-        options = dict(_PROFILES[profile])
-        if profile != "plain":
-            options["predictor"] = 3 if self.dtype.startswith("float") else 2
-            options["bigtiff"] = "IF_SAFER"
-        return options | {
-            "count": 1,
-            "width": self.width,
-            "height": self.height,
-            "transform": self.transform,
-            "crs": self.crs,
-            "dtype": self.dtype,
-            "nodata": self.nodata,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +118,8 @@ def to_geotiff(
     if profile not in _PROFILES:
         msg = f"profile={profile!r} must be one of {', '.join(map(repr, _PROFILES))}."
         raise ExportError(msg)
-    cube = _as_cube(da)
-    raster = _raster_of(cube)
+    cube = as_cube(da)
+    raster = raster_of(cube)
     folder = Path(directory).expanduser().absolute()
     jobs = _jobs(cube, folder, raster, profile)
     _make(folder)
@@ -173,102 +142,26 @@ def _make(folder: Path) -> None:
         raise ExportError(msg) from exc
 
 
-def _as_cube(da: object) -> xr.DataArray:
-    """Bring an array to (time, band, y, x), north up."""
-    if not isinstance(da, xr.DataArray):
-        msg = (
-            f"to_geotiff writes a DataArray, not a {type(da).__name__}; a Dataset becomes one "
-            "with ds.to_dataarray('band')."
-        )
-        raise ExportError(msg)
-    da = _with_time_and_band(da)
-    try:
-        x, y = da.rio.x_dim, da.rio.y_dim
-    except RioXarrayError as exc:
-        msg = f"the array has no spatial dimensions: {exc}; see da.rio.set_spatial_dims."
-        raise ExportError(msg) from exc
-    extra = [str(dim) for dim in da.dims if dim not in {"time", "band", x, y}]
-    if extra:
-        msg = f"the array has more dimensions than time, band, y and x: {', '.join(extra)}."
-        raise ExportError(msg)
-    cube = da.transpose("time", "band", y, x)
-    if not all(cube.shape):
-        msg = f"the array is empty: its shape is {cube.shape}."
-        raise ExportError(msg)
-    descending = {dim: _runs_down(cube, dim) for dim in (x, y)}
-    turned = [
-        dim for dim, wanted in ((x, False), (y, True)) if descending[dim] not in {None, wanted}
-    ]
-    return cube.isel({dim: slice(None, None, -1) for dim in turned})
+def _creation(raster: Raster, profile: str) -> dict[str, Any]:
+    """Options for rasterio."""
+    options = dict(_PROFILES[profile])
+    if profile != "plain":
+        options["predictor"] = 3 if raster.dtype.startswith("float") else 2
+        options["bigtiff"] = "IF_SAFER"
+    return options | {
+        "count": 1,
+        "width": raster.width,
+        "height": raster.height,
+        "transform": raster.transform,
+        "crs": raster.crs,
+        "dtype": raster.dtype,
+        "nodata": raster.nodata,
+    }
 
 
-def _with_time_and_band(da: xr.DataArray) -> xr.DataArray:
-    if "band" not in da.coords and da.name in _COMMON:
-        da = da.assign_coords(band=da.name)
-    for name in ("time", "band"):
-        if name not in da.coords:
-            msg = (
-                f"the array has no {name!r} coordinate, so its files can't be named; add it with "
-                f"da.assign_coords({name}=…)."
-            )
-            raise ExportError(msg)
-        if name not in da.dims:
-            da = da.expand_dims(name)
-    if not np.issubdtype(da["time"].dtype, np.datetime64):
-        msg = f"the time coordinate must be datetime64, it is {da['time'].dtype}."
-        raise ExportError(msg)
-    return da
-
-
-def _runs_down(cube: xr.DataArray, dim: str) -> bool | None:
-    """Whether a coordinate descends; None for a single value."""
-    values = cube[dim].to_numpy()
-    return bool(values[0] > values[-1]) if values.size > 1 else None
-
-
-def _raster_of(cube: xr.DataArray) -> _Raster:
-    if cube.rio.crs is None:
-        msg = "the array has no CRS; set it with da.rio.write_crs(…)."
-        raise ExportError(msg)
-    step_x, step_y = (_step(cube, dim) for dim in (cube.rio.x_dim, cube.rio.y_dim))
-    left = float(cube[cube.rio.x_dim].to_numpy()[0]) - step_x / 2
-    top = float(cube[cube.rio.y_dim].to_numpy()[0]) - step_y / 2
-    dtype = np.dtype("uint8") if cube.dtype == bool else cube.dtype
-    if dtype.kind not in "iuf" or (dtype.kind == "f" and dtype.itemsize < 4):  # noqa: PLR2004
-        msg = f"pixels of type {cube.dtype} can't be written; use da.astype('float32')."
-        raise ExportError(msg)
-    nodata = cube.rio.encoded_nodata if cube.rio.encoded_nodata is not None else cube.rio.nodata
-    if nodata is None or np.isnan(nodata):
-        nodata = NODATA if dtype.kind == "f" else None
-    return _Raster(
-        width=cube.sizes[cube.rio.x_dim],
-        height=cube.sizes[cube.rio.y_dim],
-        transform=Affine(step_x, 0.0, left, 0.0, step_y, top),
-        crs=cube.rio.crs.to_wkt(),
-        dtype=dtype.name,
-        nodata=None if nodata is None else float(nodata),
-    )
-
-
-def _step(cube: xr.DataArray, dim: str) -> float:
-    values = cube[dim].to_numpy().astype("float64")
-    if values.size == 1:
-        transform = cube.rio.transform()
-        return float(transform.a if dim == cube.rio.x_dim else transform.e)
-    steps = np.diff(values)
-    step = float((values[-1] - values[0]) / (values.size - 1))
-    if not np.allclose(steps, step, rtol=1e-6, atol=0):
-        msg = (
-            f"the {dim} coordinate is not evenly spaced (steps of {steps.min():g} to "
-            f"{steps.max():g}); a GeoTIFF needs whole rows and columns."
-        )
-        raise ExportError(msg)
-    return step
-
-
-def _jobs(cube: xr.DataArray, folder: Path, raster: _Raster, profile: str) -> list[_Job]:
+def _jobs(cube: xr.DataArray, folder: Path, raster: Raster, profile: str) -> list[_Job]:
     days = [pd.Timestamp(value).strftime("%Y%m%d") for value in cube["time"].to_numpy()]
-    names = [_COMMON.get(str(value), str(value)) for value in cube["band"].to_numpy()]
+    names = [COMMON.get(str(value), str(value)) for value in cube["band"].to_numpy()]
     for name in names:
         if not _SAFE_NAME.fullmatch(name):
             msg = f"the band name {name!r} can't be part of a file name."
@@ -292,7 +185,7 @@ def _jobs(cube: xr.DataArray, folder: Path, raster: _Raster, profile: str) -> li
     ]
 
 
-def _contents(cube: xr.DataArray, raster: _Raster, profile: str) -> list[list[str]]:
+def _contents(cube: xr.DataArray, raster: Raster, profile: str) -> list[list[str]]:
     """Hash what each plane will hold, without reading it.
 
     A plane that was only cut out of an opened array is told by its source files and place,
@@ -333,7 +226,7 @@ def _dask_array(cube: xr.DataArray) -> Any:  # noqa: ANN401 - dask is untyped
     return chunked.chunk(dict.fromkeys(chunked.dims[2:], -1)).data
 
 
-def _is_complete(job: _Job, raster: _Raster) -> bool:
+def _is_complete(job: _Job, raster: Raster) -> bool:
     """Tell whether the file is there with the same content; something else is an error."""
     if not job.path.exists():
         return False
@@ -354,13 +247,13 @@ def _is_complete(job: _Job, raster: _Raster) -> bool:
     raise ExportError(msg)
 
 
-def _write_plane(pixels: np.ndarray, job: _Job, raster: _Raster, profile: str) -> str:
+def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str) -> str:
     """Write one file, complete or not at all."""
     if pixels.dtype.kind == "f" and raster.nodata is not None:
         pixels = np.where(np.isnan(pixels), pixels.dtype.type(raster.nodata), pixels)
     temporary = job.path.with_name(f".{job.path.name}.{uuid.uuid4().hex}.part")
     try:
-        with rasterio.open(temporary, "w", **raster.creation(profile)) as file:
+        with rasterio.open(temporary, "w", **_creation(raster, profile)) as file:
             file.write(np.asarray(pixels, dtype=raster.dtype), 1)
             file.update_tags(**{_TAG: job.content})
             file.set_band_description(1, job.name)
