@@ -2,9 +2,8 @@
 
 >>> import s2l3a_xr
 >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
->>> da = s2l3a_xr.open_l3a(
-...     (11.68, 51.94, 11.76, 51.99), years=2021, months=[5, 6], bands=["red", "nir"], archive=archive
-... )
+>>> aoi = (11.68, 51.94, 11.76, 51.99)
+>>> da = s2l3a_xr.open_l3a(aoi, years=2021, months=[5, 6], bands=["red", "nir"], archive=archive)
 >>> da.dims, str(da.dtype)
 (('time', 'band', 'y', 'x'), 'int16')
 """

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from s2l3a_xr._export import Profile
 
 
@@ -47,6 +49,40 @@ class L3AAccessor:
         masked.attrs = {k: v for k, v in self._da.attrs.items() if k != "_FillValue"}
         masked.encoding["_FillValue"] = np.float32(fill)
         return masked
+
+    def plan(self) -> pd.DataFrame:
+        """Say what computing the array will fetch, without fetching a pixel.
+
+        Headers are read, and remembered for the computation. Exact for selections from an
+        opened array, an upper bound after arithmetic; where tiles overlap, what a second
+        tile may have to give for nodata of the first comes on top.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each byte range, columns ``url``, ``tile``, ``month``, ``band``,
+            ``start``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``;
+            ``attrs["summary"]`` says it in one line.
+
+        Raises
+        ------
+        SelectionError
+            The pixels have been computed, or come from elsewhere.
+        ReadError
+            A header can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> aoi = (11.68, 51.94, 11.70, 51.96)
+        >>> da = open_l3a(aoi, time="2021-05", bands=["B4", "B8"], archive=archive)
+        >>> da.l3a.plan().attrs["summary"]
+        '2 files, 2 ranges, ... in 2 blocks'
+        """
+        from s2l3a_xr._planning import plan_array  # noqa: PLC0415 - heavy, loaded when used
+
+        return plan_array(self._da)
 
     def to_geotiff(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
+from zipfile import BadZipFile, ZipFile
 
 import geopandas as gpd
 import numpy as np
@@ -15,6 +16,7 @@ import pyogrio
 import pyproj
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
+from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from s2l3a_xr._errors import AoiError, AoiWarning
@@ -22,6 +24,12 @@ from s2l3a_xr._errors import AoiError, AoiWarning
 LONLAT = "EPSG:4326"
 _PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
 """Lon/lat extent of DLR's collection; only the hint on swapped axes uses it."""
+
+_PACKED = frozenset({".shp", ".gpkg", ".geojson", ".kml", ".fgb"})
+"""What is looked for in a zip."""
+
+_UNREADABLE = (DataSourceError, DataLayerError, BadZipFile, ShapelyError, ValueError)
+"""What GDAL, GEOS and zipfile raise of files that are not whole or not theirs."""
 
 
 @runtime_checkable
@@ -78,7 +86,10 @@ class Aoi:
             np.array(self.features, dtype=object), transformer.transform, interleaved=False
         )
         if not np.isfinite(shapely.get_coordinates(features)).all():
-            msg = f"the AOI can't be transformed from {source.name} to {target.name}."
+            msg = (
+                f"the AOI can't be transformed from {source.name} to {target.name}; "
+                "check its coordinates and its CRS."
+            )
             raise AoiError(msg)
         return Aoi(features=tuple(features), crs=crs)
 
@@ -152,10 +163,8 @@ def read_aoi(aoi: AoiLike) -> Aoi:
 
 
 def _to_series(aoi: object) -> gpd.GeoSeries:
-    if isinstance(aoi, gpd.GeoDataFrame):
-        return aoi.geometry
-    if isinstance(aoi, gpd.GeoSeries):
-        return aoi
+    if isinstance(aoi, gpd.GeoDataFrame | gpd.GeoSeries):
+        return _active_geometry(aoi)
     if isinstance(aoi, BaseGeometry):
         return gpd.GeoSeries([aoi])
     if isinstance(aoi, str | os.PathLike):
@@ -173,40 +182,68 @@ def _to_series(aoi: object) -> gpd.GeoSeries:
     raise AoiError(msg)
 
 
+def _active_geometry(frame: gpd.GeoDataFrame | gpd.GeoSeries) -> gpd.GeoSeries:
+    try:
+        return frame.geometry
+    except AttributeError as exc:
+        msg = "the AOI's GeoDataFrame has no active geometry column; name it with set_geometry()."
+        raise AoiError(msg) from exc
+
+
 def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
     if "://" in os.fspath(path) or os.fspath(path).startswith("/vsi"):
         msg = f"an AOI is read from a local file, not from {os.fspath(path)}; download it first."
         raise AoiError(msg)
     file = Path(path).expanduser()
-    if not file.exists():
-        msg = f"no such AOI file: {file} (looked in {Path.cwd()})."
+    if not os.fspath(path) or not file.exists():
+        msg = f"no such AOI file: {os.fspath(path)!r} (looked in {Path.cwd()}); check the path."
         raise AoiError(msg)
     try:
-        layers = [name for name, kind in pyogrio.list_layers(file) if kind is not None]
-        read = [gpd.read_file(file, layer=name, columns=[]).geometry for name in layers]
-    except (DataSourceError, DataLayerError, ValueError) as exc:
-        msg = f"{file} can't be read as a vector file (GeoJSON, GPKG, Shapefile, KML): {exc}"
+        read = [
+            gpd.read_file(source, layer=name, columns=[]).geometry
+            for source in _data_sources(file)
+            for name, kind in pyogrio.list_layers(source)
+            if kind is not None
+        ]
+    except _UNREADABLE as exc:
+        reason = str(exc).partition("; It might help")[0]  # GDAL on its drivers
+        msg = (
+            f"{file} can't be read as a vector file (GeoJSON, GPKG, Shapefile, KML): {reason}; "
+            "see that it is whole, or export it anew."
+        )
         raise AoiError(msg) from exc
     if not read:
-        msg = f"{file} holds no layer with geometries."
+        msg = f"{file} holds no layer with geometries; give a file of polygons."
         raise AoiError(msg)
-    crs = read[0].crs
-    parts = [series if series.crs == crs else series.to_crs(crs) for series in read]
+    known = [series.set_crs(LONLAT) if series.crs is None else series for series in read]
+    crs = known[0].crs
+    parts = [series if series.crs == crs else series.to_crs(crs) for series in known]
     return gpd.GeoSeries(np.concatenate([part.to_numpy() for part in parts]), crs=crs)
+
+
+def _data_sources(file: Path) -> list[str]:
+    """Name the files in a zip, since GDAL looks into none of its folders."""
+    if file.suffix.lower() != ".zip":
+        return [str(file)]
+    with ZipFile(file) as packed:
+        names = [Path(name) for name in packed.namelist()]
+    vectors = [path for path in names if path.suffix.lower() in _PACKED and path.name[0] != "."]
+    return [f"/vsizip/{{{file.as_posix()}}}/{path.as_posix()}" for path in vectors]
 
 
 def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
     kind = mapping.get("type")
-    if kind == "FeatureCollection":
-        found = [feature.get("geometry") for feature in mapping.get("features", ())]
-    elif kind == "Feature":
-        found = [mapping.get("geometry")]
-    else:
-        found = [mapping]
     try:
+        if kind == "FeatureCollection":
+            found = [feature.get("geometry") for feature in mapping["features"]]
+        else:
+            found = [mapping.get("geometry") if kind == "Feature" else mapping]
         shapes = [shapely.geometry.shape(geometry) for geometry in found if geometry]
-    except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError) as exc:
-        msg = f"the AOI mapping of type {kind!r} is no GeoJSON geometry or feature: {exc}"
+    except (ShapelyError, AttributeError, KeyError, TypeError, ValueError) as exc:
+        msg = (
+            f"the AOI mapping of type {kind!r} is no GeoJSON geometry, Feature or "
+            f"FeatureCollection: {exc}."
+        )
         raise AoiError(msg) from exc
     return gpd.GeoSeries(shapes, crs=_old_crs_member(mapping))
 
@@ -218,7 +255,7 @@ def _old_crs_member(mapping: Mapping[str, Any]) -> pyproj.CRS:
     except (KeyError, TypeError):
         return pyproj.CRS(LONLAT)
     except pyproj.exceptions.CRSError as exc:
-        msg = f"the AOI's crs member names no known CRS: {exc}"
+        msg = f"the AOI's crs member names no known CRS: {exc}; remove it where it is lon/lat."
         raise AoiError(msg) from exc
 
 
@@ -244,10 +281,10 @@ def _read_bounds(values: Any) -> gpd.GeoSeries:  # noqa: ANN401 - checked here
 def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
     flat = shapely.force_2d(shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))])
     if not flat.size:
-        msg = "the AOI is empty: it has no geometry."
+        msg = "the AOI is empty: it has no geometry; give at least one polygon."
         raise AoiError(msg)
     if not np.isfinite(shapely.get_coordinates(flat)).all():
-        msg = "the AOI has coordinates that are not finite (NaN or infinite)."
+        msg = "the AOI has coordinates that are not finite (NaN or infinite); correct or drop them."
         raise AoiError(msg)
     invalid = ~shapely.is_valid(flat)
     if invalid.any():
@@ -258,7 +295,7 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
             AoiWarning,
             stacklevel=2,
         )
-        flat[invalid] = shapely.make_valid(flat[invalid])
+        flat[invalid] = [_repaired(shape) for shape in flat[invalid]]
     kept = [polygon for shape in flat if (polygon := _polygonal(shape)) is not None]
     if not kept:
         kinds = ", ".join(sorted({shape.geom_type for shape in flat}))
@@ -273,10 +310,14 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
     return tuple(kept)
 
 
+def _repaired(shape: BaseGeometry) -> BaseGeometry:
+    """Make the parts valid one by one: where parts overlap, make_valid would cut a hole."""
+    return shapely.union_all(shapely.make_valid(shapely.get_parts(shape)))
+
+
 def _polygonal(shape: BaseGeometry) -> BaseGeometry | None:
     if shape.geom_type not in {"Polygon", "MultiPolygon"}:
-        parts = [part for part in getattr(shape, "geoms", ()) if _polygonal(part) is not None]
-        shape = shapely.union_all(parts)
+        shape = shapely.union_all([_polygonal(part) for part in getattr(shape, "geoms", ())])
     return shape if shape.area > 0 else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import os
 import re
@@ -10,10 +9,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urljoin
 
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
+from s2l3a_xr._loop import gather
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._transport import Session, is_http
 
@@ -23,10 +23,11 @@ DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 _LISTING_CAP = 16 * 2**20
 _FRESH_S = 300.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_LINK = re.compile(
-    r"<a\s[^>]*?href\s*=\s*[\"']([^\"']+)[\"'][^>]*>(?:.*?)</a>([^\n]*)", re.IGNORECASE
-)
+_LAST_SLASHES = re.compile(r"(?<![:/])/*$")  # not those of memory://
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_ANCHOR = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
+_HREF = re.compile(r"""(?<![\w-])href\s*=\s*(["'])(.*?)\1""", re.IGNORECASE | re.DOTALL)
+_BEHIND = re.compile(r"</a>([^\n]*)", re.IGNORECASE)
 _SIZE = re.compile(r"(?<![\d:.-])(\d+(?:\.\d+)?)([KMGT]?)(?=\s*(?:<|$))")
 _CHILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/?")
 _IS_LISTING = re.compile(r"index of|directory listing|parent directory", re.IGNORECASE)
@@ -48,6 +49,7 @@ class Entry:
     size: int | None = None
 
 
+@runtime_checkable
 class Archive(Protocol):
     """What discovery needs to know of a place."""
 
@@ -123,7 +125,7 @@ class FolderArchive:
         """
         paths = {band.native: product.file(band, resolution_m) for band in bands}
         folders = sorted({path.rpartition("/")[0] + "/" for path in paths.values()})
-        listings = await asyncio.gather(*(self._list(session, folder) for folder in folders))
+        listings = await gather(self._list(session, folder) for folder in folders)
         sizes = {
             folder + entry.name: entry.size
             for folder, entries in zip(folders, listings, strict=True)
@@ -168,7 +170,7 @@ async def _read_page(session: Session, url: str) -> tuple[Entry, ...]:
     except ReadError as exc:
         msg = f"the archive's listing can't be read: {exc}"
         raise ArchiveError(msg) from exc
-    return parse_listing(reply.data.decode("utf-8", "replace"), reply.url)
+    return parse_listing(bytes(reply.data).decode("utf-8", "replace"), reply.url)
 
 
 async def _read_folder(session: Session, url: str) -> tuple[Entry, ...]:
@@ -176,7 +178,7 @@ async def _read_folder(session: Session, url: str) -> tuple[Entry, ...]:
         found = await session.list_folder(url)
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    except OSError as exc:
+    except (OSError, ImportError, ValueError) as exc:  # fsspec lacks the protocol or its package
         msg = f"the archive's folder {redact(url)} can't be listed: {exc}"
         raise ArchiveError(msg) from exc
     names = ((re.split(r"[/\\]", e["name"].rstrip("/\\"))[-1], e) for e in found)
@@ -215,19 +217,34 @@ def parse_listing(text: str, url: str) -> tuple[Entry, ...]:
     """
     text = _COMMENT.sub("", text)
     found: dict[str, Entry] = {}
-    for href, rest in _LINK.findall(text.replace("<a ", "\n<a ").replace("<A ", "\n<A ")):
-        target = urljoin(url, html.unescape(href))
-        name = unquote(target.removeprefix(url)) if target.startswith(url) else ""
-        if _CHILD.fullmatch(name):
-            found[name] = Entry(name=name, size=_listed_size(rest))
+    _, *links = _ANCHOR.split(text)
+    for attributes, content in zip(links[::2], links[1::2], strict=True):
+        name = _child_name(attributes, url)
+        if name is not None:
+            found[name] = Entry(name=name, size=_listed_size(content))
     if not found and not _IS_LISTING.search(text):
         msg = f"{redact(url)} is no directory listing; it begins {text[:80]!r}."
         raise ArchiveError(msg)
     return tuple(found.values())
 
 
-def _listed_size(text: str) -> int | None:
-    match = _SIZE.search(text)
+def _child_name(attributes: str, url: str) -> str | None:
+    """Name that an anchor links to, None where that is no direct child of the folder."""
+    href = _HREF.search(attributes)
+    if href is None:
+        return None
+    try:
+        target = urljoin(url, html.unescape(href[2]))
+    except ValueError:  # such as a host that begins with [
+        return None
+    name = unquote(target.removeprefix(url)) if target.startswith(url) else ""
+    return name if _CHILD.fullmatch(name) else None
+
+
+def _listed_size(content: str) -> int | None:
+    """Size in the line of a link, from what stands between it and the next one."""
+    behind = _BEHIND.search(content)
+    match = _SIZE.search(behind[1]) if behind else None
     return round(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
@@ -247,20 +264,24 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     Raises
     ------
     SelectionError
-        A local folder that is not there.
+        A local folder that is not there, or no place at all.
     """
     if archive is None:
         return FolderArchive(url=DLR_FILES)
-    if not isinstance(archive, str | os.PathLike):
+    if isinstance(archive, Archive):
         return archive
-    place = os.fspath(archive)
+    try:
+        place = os.fspath(archive)
+    except TypeError as exc:
+        msg = f"archive={archive!r} is no URL, no folder and no archive."
+        raise SelectionError(msg) from exc
     if "://" not in place:
         folder = Path(place).expanduser().resolve()
-        if not folder.is_dir():
-            msg = f"no such archive folder: {folder}."
+        if not place or not folder.is_dir():
+            msg = f"no such archive folder: {place!r} ({folder}); give a folder or a URL."
             raise SelectionError(msg)
         place = folder.as_posix()
-    return FolderArchive(url=place.rstrip("/") + "/")
+    return FolderArchive(url=_LAST_SLASHES.sub("/", place))
 
 
 def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:

@@ -75,6 +75,21 @@ class SharedCache(Generic[_V]):
         self._entries[key] = asyncio.get_running_loop().create_future()
         return True
 
+    def has(self, key: Hashable) -> bool:
+        """Tell whether a value is there, or somebody is at it.
+
+        Parameters
+        ----------
+        key : hashable
+            Its name.
+
+        Returns
+        -------
+        bool
+            True where nobody needs to make it.
+        """
+        return key in self._entries
+
     async def wait(self, key: Hashable) -> _V | None:
         """Wait for a value that somebody has claimed.
 
@@ -110,6 +125,8 @@ class SharedCache(Generic[_V]):
         """
         self._entries[key].set_result(value)
         self._weight += self._weigh(value)
+        if self._weight <= self._limit:
+            return
         for oldest in list(self._entries):
             if self._weight <= self._limit:
                 break

@@ -19,6 +19,9 @@ from s2l3a_xr._tiles import Tile
 _FEW = 9
 """Up to so many candidates all subsets are tried; more go to a solver."""
 
+_NAMES_AT_ONCE = 10
+"""Names that one objective ranks: powers of two, kept far below the solver's tolerance."""
+
 _SLIVER_M2 = 1e-3
 _SEGMENT_M = 2000.0
 
@@ -172,6 +175,7 @@ def _solve(cells: list[frozenset[int]], costs: _Costs) -> tuple[int, ...]:
         [0] * count + [1] * len(zones),
         costs.gaps + no_zones,
         [-depth for depth in costs.depths] + no_zones,
+        *(_first_of(group, count) + no_zones for group in range(0, count, _NAMES_AT_ONCE)),
     )
     constraints = [LinearConstraint(csr_array(hits), lb=1), LinearConstraint(csr_array(in_zone), 0)]
     solution = np.zeros(count + len(zones))
@@ -187,3 +191,9 @@ def _solve(cells: list[frozenset[int]], costs: _Costs) -> tuple[int, ...]:
         held = float(np.dot(objective, solution))
         constraints.append(LinearConstraint(np.array([objective]), ub=held + 0.5))
     return tuple(int(index) for index in np.flatnonzero(solution[:count]))
+
+
+def _first_of(group: int, count: int) -> list[int]:
+    """Costs that are least for the choice whose names in a group come first."""
+    ranks = range(group, min(group + _NAMES_AT_ONCE, count))
+    return [-(1 << (ranks.stop - 1 - index)) if index in ranks else 0 for index in range(count)]

@@ -2,187 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import dask.array
 import numpy as np
-import shapely
 import xarray as xr
-from dask.base import tokenize
+from dask._task_spec import DataNode, Task
+from dask.base import optimize, tokenize
 from dask.blockwise import Blockwise
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import parse_bytes
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from s2l3a_xr._archive import band_resolution
 from s2l3a_xr._errors import GoneError, MissingWarning
-from s2l3a_xr._grid import Grid
-from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._loop import gather
-from s2l3a_xr._mosaic import inside
-from s2l3a_xr._product import BANDS, NODATA, Product
-from s2l3a_xr._read import Window, read_plane
-from s2l3a_xr._selection import Month
-from s2l3a_xr._source import Source
-from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._transport import Session, Transport, run_with_session
+from s2l3a_xr._request import Request, read_request
+from s2l3a_xr._transport import run_with_session
 
 _UNCUT_PX = 8192
 """Planes up to so many pixels a side are never cut by automatic chunks."""
 
 _CUT_PX = 512
 """Larger planes are cut on multiples of this, counted from the tiles' corner."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """All that reading needs to know; small, picklable, without connections.
-
-    Parameters
-    ----------
-    grid : Grid
-        The lattice.
-    archive_url : str
-        Where the archive's files begin.
-    months : tuple of Month
-        Along time.
-    bands : tuple of str
-        Native names, along band.
-    products : tuple of tuple of (Product and tuple of bool)
-        For each month the products in cover order, and which bands each has.
-    area : bytes or None
-        The geometries in pixels of the grid (WKB), None for no clip.
-    all_touched : bool
-        Whether pixels count that the area only touches.
-    missing : {"warn", "keep", "raise"}
-        What to do about a listed file that is gone.
-    transport : Transport
-        How the network is used.
-    """
-
-    grid: Grid
-    archive_url: str
-    months: tuple[Month, ...]
-    bands: tuple[str, ...]
-    products: tuple[tuple[tuple[Product, tuple[bool, ...]], ...], ...]
-    area: bytes | None
-    all_touched: bool
-    missing: str
-    transport: Transport
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """``(time, band, y, x)``."""
-        return len(self.months), len(self.bands), *self.grid.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """int16; uint8 where all bands are FLG."""
-        return np.dtype("uint8" if set(self.bands) == {"FLG"} else "int16")
-
-    @property
-    def fill(self) -> int:
-        """Value of pixels outside: -10000, or 255 where all bands are FLG."""
-        return 255 if self.dtype == np.uint8 else NODATA
-
-    def sources(self, time: int, band: int) -> list[Source]:
-        """Name the files of one plane.
-
-        Parameters
-        ----------
-        time, band : int
-            Positions along the axes.
-
-        Returns
-        -------
-        list of Source
-            In cover order.
-        """
-        layer = BANDS[self.bands[band]]
-        year, month = self.months[time]
-        resolution_m = band_resolution(layer, int(self.grid.resolution))
-        return [
-            Source(
-                url=self.archive_url + product.file(layer, resolution_m),
-                item=product.name,
-                band=layer.native,
-                month=f"{year:04}-{month:02}",
-                tile=tile_named(product.tile),
-                resolution_m=resolution_m,
-                dtype="uint8" if layer.kind == "flag" else "int16",
-            )
-            for product, has in self.products[time]
-            if has[band]
-        ]
-
-    def plane(self, month: Month, band: str) -> tuple[str, ...]:
-        """Tell one plane from others by the files that it comes from.
-
-        Parameters
-        ----------
-        month : Month
-            Year and month.
-        band : str
-            Native name.
-
-        Returns
-        -------
-        tuple of str
-            URLs in cover order.
-        """
-        sources = self.sources(self.months.index(month), self.bands.index(band))
-        return tuple(source.url for source in sources)
-
-
-def make_request(
-    inventory: Inventory,
-    months: Sequence[Month],
-    area: bytes | None,
-    *,
-    all_touched: bool,
-    missing: str,
-    transport: Transport,
-) -> Request:
-    """Boil an inventory down to what reading needs.
-
-    Parameters
-    ----------
-    inventory : Inventory
-        What the archive has.
-    months : sequence of Month
-        Along time.
-    area : bytes or None
-        See `Request`.
-    all_touched : bool
-        See `Request`.
-    missing : str
-        See `Request`.
-    transport : Transport
-        See `Request`.
-
-    Returns
-    -------
-    Request
-        Ready to be read.
-    """
-    by_month: dict[Month, list[tuple[Product, tuple[bool, ...]]]] = {m: [] for m in months}
-    for cell in inventory.cells:
-        if cell.product is not None and cell.month in by_month:
-            by_month[cell.month].append((cell.product, cell.has))
-    return Request(
-        grid=inventory.grid,
-        archive_url=inventory.archive_url,
-        months=tuple(months),
-        bands=tuple(layer.native for layer in inventory.layers),
-        products=tuple(tuple(by_month[month]) for month in months),
-        area=area,
-        all_touched=all_touched,
-        missing=missing,
-        transport=transport,
-    )
 
 
 @dataclass(eq=False)
@@ -195,9 +41,12 @@ class L3AArray(BackendArray):
     ----------
     request : Request
         What to read.
+    recorded : list, optional
+        Where to note the positions of each reading instead of reading: for planning.
     """
 
     request: Request
+    recorded: list[list[np.ndarray]] | None = None
     shape: tuple[int, ...] = field(init=False)
     dtype: np.dtype[Any] = field(init=False)
 
@@ -226,11 +75,16 @@ class L3AArray(BackendArray):
             np.atleast_1d(np.arange(size)[index])
             for index, size in zip(key, self.shape, strict=True)
         ]
-        pixels, gone = run_with_session(
-            self.request.transport, lambda session: read_request(session, self.request, axes)
-        )
-        if gone:
-            self._tell(gone)
+        if self.recorded is not None:
+            self.recorded.append(axes)
+            nothing = np.array(self.request.fill, self.dtype)
+            pixels = np.broadcast_to(nothing, [len(axis) for axis in axes])
+        else:
+            pixels, gone = run_with_session(
+                self.request.transport, lambda session: read_request(session, self.request, axes)
+            )
+            if gone:
+                self._tell(gone)
         scalars = tuple(
             0 if np.ndim(i) == 0 and not isinstance(i, slice) else slice(None) for i in key
         )
@@ -246,58 +100,6 @@ class L3AArray(BackendArray):
                 MissingWarning,
                 stacklevel=2,
             )
-
-
-async def read_request(
-    session: Session, request: Request, axes: Sequence[np.ndarray]
-) -> tuple[np.ndarray, list[GoneError]]:
-    """Read a part of the cube, every plane of it at once.
-
-    Parameters
-    ----------
-    session : Session
-        This process's connections.
-    request : Request
-        What is asked for.
-    axes : sequence of ndarray of int, ascending
-        Positions along time, band, y and x.
-
-    Returns
-    -------
-    pixels : ndarray, shape (time, band, y, x)
-        Nodata where nothing is.
-    gone : list of GoneError
-        Listed files that the archive has not got.
-
-    Raises
-    ------
-    ReadError
-        A file can't be read.
-    """
-    times, bands, rows, columns = axes
-    pixels = np.full([len(axis) for axis in axes], request.fill, dtype=request.dtype)
-    if not pixels.size:
-        return pixels, []
-    mask = None
-    if request.area is not None:
-        features = shapely.from_wkb(request.area).geoms
-        mask = inside(features, rows, columns, all_touched=request.all_touched)
-        if not mask.any():
-            return pixels, []
-    window = Window(
-        grid=request.grid,
-        rows=rows,
-        columns=columns,
-        mask=None if mask is None or mask.all() else mask,
-    )
-    planes = [
-        read_plane(session, sources, window, pixels[i, j])
-        for i, time in enumerate(times.tolist())
-        for j, band in enumerate(bands.tolist())
-        if (sources := request.sources(time, band))
-    ]
-    gone = [error for errors in await gather(planes) for error in errors]
-    return pixels, gone
 
 
 def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) -> tuple[Any, ...]:
@@ -362,7 +164,7 @@ def cut_from_corner(size: int, chunk: int, offset: int) -> int | tuple[int, ...]
     first = chunk - offset % _CUT_PX
     cuts = [first, *([chunk] * ((size - first) // chunk))]
     rest = size - sum(cuts)
-    return tuple(cuts + [rest] if rest else cuts)
+    return tuple([*cuts, rest] if rest else cuts)
 
 
 def find_array(da: xr.DataArray) -> L3AArray | None:
@@ -394,3 +196,54 @@ def _unwrap(node: object) -> L3AArray | None:
     while node is not None and not isinstance(node, L3AArray):
         node = getattr(node, "array", None)
     return node
+
+
+def record_reads(da: xr.DataArray) -> tuple[Request, list[list[np.ndarray]]] | None:
+    """Find out which parts of a request computing an array would read, without reading.
+
+    The tasks that read are run on an array that only notes what it is asked for.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from it by lazy steps.
+
+    Returns
+    -------
+    tuple of Request and list, or None
+        For each reading the positions along time, band, y and x; None where the pixels
+        have been computed, or come from elsewhere or from several requests.
+    """
+    array = find_array(da)
+    if array is None:
+        return None
+    recorded: list[list[np.ndarray]] = []
+    (optimized,) = optimize(_spied(da.data, recorded))
+    tasks = dict(optimized.__dask_graph__())
+    values = {key: node.value for key, node in tasks.items() if isinstance(node, DataNode)}
+    for task in tasks.values():
+        # The others work on what these give: nothing is read for them.
+        if isinstance(task, Task) and task.dependencies <= values.keys():
+            task(values)
+    return array.request, recorded
+
+
+def _spied(data: Any, recorded: list[list[np.ndarray]]) -> Any:  # noqa: ANN401 - dask is untyped
+    """Rebuild a dask array around lazy arrays that only record."""
+    graph = data.__dask_graph__()
+    layers = dict(graph.layers)
+    for name, layer in layers.items():
+        if not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values()):
+            spies = {key: _spy(node, recorded) for key, node in layer.items()}
+            layers[name] = MaterializedLayer(spies)
+    spied = HighLevelGraph(layers, graph.dependencies)
+    return dask.array.Array(spied, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
+
+
+def _spy(node: object, recorded: list[list[np.ndarray]]) -> object:
+    """Copy a lazy array's adapters around an array that only records."""
+    spy = copy.deepcopy(node)
+    array = _unwrap(spy)
+    if array is not None:
+        array.recorded = recorded
+    return spy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around
 from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory, month_text
+from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection
 from s2l3a_xr._tiles import Tile, tiles_over
@@ -20,6 +20,9 @@ from s2l3a_xr._transport import Session
 
 _LISTED_PRODUCTS = 300
 """Up to so many product folders are listed, so that availability is exact."""
+
+_SAME_SHARE = 1e-9
+"""Shares of an area that differ by less are the same."""
 
 
 async def take_inventory(
@@ -63,16 +66,17 @@ async def take_inventory(
     years = selection.years or await _all_years(session, archive, candidates)
     asked = selection.within(years)
     pairs = [(tile.name, year) for tile in candidates for year in years]
-    found = await asyncio.gather(*(archive.products(session, *pair) for pair in pairs))
+    found = await gather(archive.products(session, *pair) for pair in pairs)
     chosen = newest(product for products in found for product in products)
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
     if not products:
         raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked))
     offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
     cover, by_month = _cover_months(aoi, offered, asked, products)
-    wanted = [(tile.name, month) for month in asked for tile in by_month[month].tiles]
-    tiles = {tile for month in asked for tile in by_month[month].tiles}
-    resolution = min(layer.resolution_m for layer in layers)
+    wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
+    tiles = {tile for month in asked for tile in by_month[month]}
+    # Masks come in both sizes: they follow the reflectances.
+    resolution = min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
     used = sorted({products[pair] for pair in wanted if pair in products})
     listed = await _list_files(session, archive, used, layers, resolution)
     return Inventory(
@@ -92,7 +96,7 @@ async def take_inventory(
 async def _all_years(
     session: Session, archive: Archive, candidates: Sequence[Tile]
 ) -> tuple[int, ...]:
-    found = await asyncio.gather(*(archive.years(session, tile.name) for tile in candidates))
+    found = await gather(archive.years(session, tile.name) for tile in candidates)
     return tuple(sorted({year for years in found for year in years}))
 
 
@@ -104,7 +108,7 @@ async def _explain_nothing(
     asked: Sequence[Month],
 ) -> str:
     where = f"at {aoi.describe()} of {redact(archive.url)}"
-    years = await asyncio.gather(*(archive.years(session, tile.name) for tile in candidates))
+    years = await gather(archive.years(session, tile.name) for tile in candidates)
     has = {tile.name: found for tile, found in zip(candidates, years, strict=True) if found}
     names = ", ".join(tile.name for tile in candidates)
     if not has:
@@ -119,8 +123,11 @@ def _cover_months(
     offered: Sequence[Tile],
     asked: Sequence[Month],
     products: dict[tuple[str, Month], Product],
-) -> tuple[Cover, dict[Month, Cover]]:
-    """Choose tiles for all months, and others for a month that lacks a chosen one."""
+) -> tuple[Cover, dict[Month, tuple[Tile, ...]]]:
+    """Choose tiles for all months, and others for a month that lacks a chosen one.
+
+    Where the others can't make up for it, the chosen one stays beside them as missing.
+    """
     gaps: dict[str, int] = defaultdict(int)
     for tile in offered:
         gaps[tile.name] = sum((tile.name, month) not in products for month in asked)
@@ -132,21 +139,28 @@ def _cover_months(
             AoiWarning,
             stacklevel=2,
         )
-    by_month: dict[Month, Cover] = {}
+    by_month = dict.fromkeys(asked, cover.tiles)
     zone = cover.tiles[0].zone
     for month in asked:
         there = [t for t in offered if (t.name, month) in products and t.zone == zone]
-        lacking = [tile for tile in cover.tiles if tile not in there]
-        by_month[month] = least_cover(aoi, there) if lacking and there else cover
+        if there and not set(cover.tiles) <= set(there):
+            others = least_cover(aoi, there)
+            by_month[month] = others.tiles
+            if others.uncovered > cover.uncovered + _SAME_SHARE:
+                both = {*cover.tiles, *others.tiles}
+                by_month[month] = tuple(sorted(both, key=lambda tile: tile.name))
     return cover, by_month
 
 
 def _one_zone(aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int]) -> Cover:
-    """Cover with the tiles of one zone, the one that leaves the least uncovered."""
+    """Cover with the least tiles, or with more where the least are of two zones."""
+    least = least_cover(aoi, offered, gaps)
+    if len({tile.zone for tile in least.tiles}) == 1:
+        return least
     zones = sorted({tile.zone for tile in offered})
     covers = [least_cover(aoi, [t for t in offered if t.zone == zone], gaps) for zone in zones]
     best = min(covers, key=lambda c: (round(c.uncovered, 9), len(c.tiles), _lack(c, gaps)))
-    if best.uncovered > least_cover(aoi, offered, gaps).uncovered + 1e-9:
+    if best.uncovered > least.uncovered + _SAME_SHARE:
         msg = (
             f"the AOI ({aoi.describe()}) needs tiles of more than one UTM zone "
             f"({', '.join(map(str, zones))}), which is not supported yet; split the AOI."
@@ -169,8 +183,8 @@ async def _list_files(
     """Sizes by band of each product's files; empty where there are too many products."""
     if len(products) > _LISTED_PRODUCTS:
         return {}
-    found = await asyncio.gather(
-        *(archive.files(session, product, layers, resolution_m) for product in products)
+    found = await gather(
+        archive.files(session, product, layers, resolution_m) for product in products
     )
     return dict(zip(products, found, strict=True))
 

@@ -94,8 +94,8 @@ def grid_around(aoi: Aoi, tiles: Iterable[Tile], resolution: float) -> Grid:
     last_row = area_right * to_pixel.d + area_bottom * to_pixel.e + to_pixel.f
     column = max(math.floor(first_column), 0)
     row = max(math.floor(first_row), 0)
-    width = min(math.ceil(last_column), round((right - left) / resolution)) - column
-    height = min(math.ceil(last_row), round((top - bottom) / resolution)) - row
+    width = min(math.ceil(last_column), math.floor((right - left) / resolution)) - column
+    height = min(math.ceil(last_row), math.floor((top - bottom) / resolution)) - row
     if width <= 0 or height <= 0:
         names = ", ".join(tile.name for tile in boxes)
         msg = f"the AOI ({aoi.describe()}) shares no pixel with the tiles {names}."

@@ -80,6 +80,8 @@ class Inventory:
         Native lattice around the area.
     cells : tuple of Cell
         By month, then in cover order.
+    layers : tuple of Band
+        The bands, resolved.
     """
 
     archive_url: str
@@ -218,13 +220,23 @@ class Inventory:
             f"bands {', '.join(self.bands)}",
             f"months {month_text(months[0])} to {month_text(months[-1])}, {len(months)} asked for",
             f"{self.available} of {len(self)} files are available ({share:.0%})",
-            f"whole files {_volume(self.whole_bytes)}, about {_volume(self.read_bytes)} will be read",
+            (
+                f"whole files {volume_text(self.whole_bytes)}, "
+                f"about {volume_text(self.read_bytes)} to be read"
+            ),
         ]
+        if others := self._other_tiles():
+            lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:
             lines.append(f"nothing in {', '.join(map(month_text, self.missing_months))}")
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
         return "\n".join(lines)
+
+    def _other_tiles(self) -> list[str]:
+        """Name the months that take tiles besides the chosen ones."""
+        others = sorted((cell.month, cell.tile) for cell in self.cells)
+        return [f"{month_text(month)} {tile}" for month, tile in others if tile not in self.tiles]
 
     def __repr__(self) -> str:
         body = self.summary().replace("\n", "\n  ")
@@ -264,7 +276,19 @@ def month_text(month: Month) -> str:
     return f"{month[0]:04}-{month[1]:02}"
 
 
-def _volume(size: float) -> str:
+def volume_text(size: float) -> str:
+    """Write a number of bytes as people do.
+
+    Parameters
+    ----------
+    size : float
+        Bytes.
+
+    Returns
+    -------
+    str
+        Such as ``8.4 MB``.
+    """
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= step:
             return f"{size / step:.3g} {unit}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -90,12 +91,12 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         raise
 
 
-async def gather(work: Iterable[Awaitable[_T]]) -> list[_T]:
+async def gather(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Run all at once; the first failure cancels the rest and is raised as it is.
 
     Parameters
     ----------
-    work : iterable of awaitable
+    work : iterable of coroutine
         What to do.
 
     Returns
@@ -105,11 +106,46 @@ async def gather(work: Iterable[Awaitable[_T]]) -> list[_T]:
     """
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_awaited(item)) for item in work]
+            tasks = [group.create_task(item) for item in work]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from failures.exceptions[0].__cause__
     return [task.result() for task in tasks]
 
 
-async def _awaited(item: Awaitable[_T]) -> _T:
-    return await item
+class _Pool:
+    """Threads for work that would hold up the loop; forked children make their own."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+
+    def threads(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            workers = max(2, min(4, os.cpu_count() or 1))
+            self._threads = ThreadPoolExecutor(workers, thread_name_prefix="s2l3a_xr-work")
+        return self._threads
+
+
+_pool = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.forget)
+
+
+async def in_thread(work: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - of the work
+    """Run a function in one of a few threads.
+
+    Parameters
+    ----------
+    work : callable
+        Unpacks, or touches the disk.
+    *args
+        Its arguments.
+
+    Returns
+    -------
+    object
+        What it returns.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_pool.threads(), work, *args)

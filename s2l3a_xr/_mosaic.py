@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import shapely
@@ -17,13 +18,19 @@ NOBODY = 255
 """Mark of output pixels that no file gives: outside the area, or outside all tiles."""
 
 _MANY_VERTICES = 5000
+_LARGEST_BURN_PX = 2**28
+"""Of larger grids, touched pixels are found window by window."""
+
+_Extent: TypeAlias = tuple[int, int, int, int]
+"""First column and row, and those behind the last ones."""
 
 
 def to_pixels(features: Sequence[BaseGeometry], grid: Grid) -> tuple[BaseGeometry, ...]:
     """Express geometries in columns and rows of a grid, by GDAL's own arithmetic.
 
     A chunk's mask is then rasterised by whole-pixel shifts, which are exact: the mask does
-    not depend on where chunks begin.
+    not depend on where chunks begin. Rows are negative, so that north stays up: a horizontal
+    edge on pixel centres falls by the direction in which GDAL walks the ring.
 
     Parameters
     ----------
@@ -35,20 +42,25 @@ def to_pixels(features: Sequence[BaseGeometry], grid: Grid) -> tuple[BaseGeometr
     Returns
     -------
     tuple of shapely geometry
-        x is the column, y the row, both fractional.
+        x is the column, y minus the row, both fractional.
     """
     step = grid.resolution
 
     def convert(xy: np.ndarray) -> np.ndarray:
         column = -grid.left / step + xy[:, 0] * (1.0 / step)
         row = -grid.top / -step + xy[:, 1] * (1.0 / -step)
-        return np.column_stack([column, row])
+        return np.column_stack([column, -row])
 
     return tuple(shapely.transform(np.array(features, dtype=object), convert))
 
 
 def inside(
-    features: Sequence[BaseGeometry], rows: np.ndarray, columns: np.ndarray, *, all_touched: bool
+    features: Sequence[BaseGeometry],
+    shape: tuple[int, int],
+    rows: np.ndarray,
+    columns: np.ndarray,
+    *,
+    all_touched: bool,
 ) -> np.ndarray:
     """Tell which pixels lie inside, as ``rasterio.mask.mask`` does.
 
@@ -56,6 +68,8 @@ def inside(
     ----------
     features : sequence of shapely geometry
         In pixels of the grid, see `to_pixels`.
+    shape : tuple of int
+        ``(height, width)`` of the grid.
     rows, columns : ndarray of int, ascending
         The grid's rows and columns of interest.
     all_touched : bool
@@ -67,28 +81,73 @@ def inside(
         True inside.
     """
     top, left = int(rows[0]), int(columns[0])
-    height, width = int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
-    window = (left - 2, top - 2, left + width + 2, top + height + 2)
-    near = [f for f in features if shapely.box(*window).intersects(shapely.box(*f.bounds))]
-    near = [
-        shapely.clip_by_rect(f, *window) if shapely.count_coordinates(f) > _MANY_VERTICES else f
-        for f in near
-    ]
-    near = [feature for feature in near if not feature.is_empty]
-    if not near:
-        return np.zeros((len(rows), len(columns)), dtype=bool)
-    burnt = rasterize(
-        near,
-        out_shape=(height, width),
-        transform=Affine.translation(left, top),
-        all_touched=all_touched,
-        dtype="uint8",
-    ).view(bool)
-    if len(rows) < height:
+    window = (left, top, int(columns[-1]) + 1, int(rows[-1]) + 1)
+    around = _box((left - 2, top - 2, window[2] + 2, window[3] + 2))
+    near = [f for f in features if around.intersects(shapely.box(*f.bounds))]
+    if all_touched:
+        burnt = _burn_touched(near, window, shape)
+    else:
+        cut = [shapely.clip_by_rect(f, *around.bounds) if _is_long(f) else f for f in near]
+        burnt = _burn(cut, window)
+    if not _is_run(rows):
         burnt = burnt[rows - top]
-    if len(columns) < width:
+    if not _is_run(columns):
         burnt = burnt[:, columns - left]
     return burnt
+
+
+def _burn_touched(
+    features: Sequence[BaseGeometry], window: _Extent, shape: tuple[int, int]
+) -> np.ndarray:
+    """Burn the whole grid and take the window out of it.
+
+    Which corners count as touched depends on the raster's extent in GDAL, and where a
+    geometry reaches past the raster, GDAL 3.10 writes outside of its memory.
+    """
+    left, top, right, bottom = window
+    extent = (0, 0, shape[1], shape[0])
+    if shape[0] * shape[1] > _LARGEST_BURN_PX:
+        extent = (left - 2, top - 2, right + 2, bottom + 2)
+    room = _box(extent)
+    fits = [room.covers(shapely.box(*f.bounds)) for f in features]
+    cut = [
+        f if fit else shapely.clip_by_rect(f, *room.bounds)
+        for f, fit in zip(features, fits, strict=True)
+    ]
+    burnt = _burn(cut, extent, all_touched=True)
+    return burnt[top - extent[1] : bottom - extent[1], left - extent[0] : right - extent[0]]
+
+
+def _box(extent: _Extent) -> BaseGeometry:
+    left, top, right, bottom = extent
+    return shapely.box(left, -bottom, right, -top)
+
+
+def _burn(
+    features: Sequence[BaseGeometry], extent: _Extent, *, all_touched: bool = False
+) -> np.ndarray:
+    left, top, right, bottom = extent
+    features = [feature for feature in features if not feature.is_empty]
+    if not features:
+        return np.zeros((bottom - top, right - left), dtype=bool)
+    # Doubled, which is exact: rasterio warns of a transform that is no more than the identity.
+    doubled = shapely.transform(np.array(features, dtype=object), lambda xy: xy * 2.0)
+    burnt: np.ndarray = rasterize(
+        doubled,
+        out_shape=(bottom - top, right - left),
+        transform=Affine(2.0, 0.0, 2.0 * left, 0.0, -2.0, -2.0 * top),
+        all_touched=all_touched,
+        dtype="uint8",
+    )
+    return burnt.view(bool)
+
+
+def _is_long(feature: BaseGeometry) -> bool:
+    return bool(shapely.count_coordinates(feature) > _MANY_VERTICES)
+
+
+def _is_run(index: np.ndarray) -> bool:
+    return bool(np.all(np.diff(index) == 1))
 
 
 def share_out(

@@ -19,17 +19,16 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._archive import Archive, open_archive
 from s2l3a_xr._cube import (
     L3AArray,
-    Request,
     auto_chunks,
     cut_from_corner,
-    make_request,
 )
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
-from s2l3a_xr._grid import Grid
+from s2l3a_xr._grid import Grid, grid_around
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, resolve_bands
+from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Transport, run_with_session
@@ -84,7 +83,7 @@ def search_l3a(
     Examples
     --------
     >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-    >>> search_l3a((11.68, 51.94, 11.76, 51.99), years=2021, months="3-5", archive=archive).available
+    >>> search_l3a((11.7, 51.9, 11.8, 52.0), years=2021, months="3-5", archive=archive).available
     12
     """
     area = read_aoi(aoi)
@@ -107,6 +106,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     bands: str | Iterable[str] = _DEFAULT_BANDS,
     archive: str | os.PathLike[str] | Archive | None = None,
     inventory: Inventory | None = None,
+    resolution: int | None = None,
+    use_overviews: bool = True,
     clip: bool = True,
     all_touched: bool = False,
     mask_and_scale: bool = False,
@@ -134,6 +135,13 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         A URL or folder in DLR's layout; DLR's download server by default.
     inventory : Inventory, optional
         What `search_l3a` found, instead of all the above: nothing is listed again.
+    resolution : int, optional
+        Pixel size in metres, a multiple of 10; by default 10 if any 10 m band is asked for,
+        else 20. Each pixel takes the file's pixel under its centre (nearest neighbour).
+    use_overviews : bool, default True
+        Read grids coarser than 20 m from the files' overviews: for a coarse look at little
+        cost. Overviews are averages that mix nodata in at edges; values below 0 are taken
+        for nodata. False takes single full-resolution pixels instead.
     clip : bool, default True
         Set pixels outside the area to nodata; False keeps its bounding box.
     all_touched : bool, default False
@@ -198,9 +206,16 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             transport=settings,
         )  # fmt: skip
     kept = _months_to_keep(inventory, missing)
-    area = _area_in_pixels(inventory) if clip else None
+    grid = inventory.grid if resolution is None else _coarser(inventory, resolution)
     request = make_request(
-        inventory, kept, area, all_touched=all_touched, missing=missing, transport=settings
+        inventory,
+        grid,
+        kept,
+        _area_in_pixels(inventory, grid) if clip else None,
+        all_touched=all_touched,
+        use_overviews=use_overviews,
+        missing=missing,
+        transport=settings,
     )
     return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
 
@@ -243,9 +258,17 @@ def _gaps(inventory: Inventory) -> str:
     return "; ".join(told)
 
 
-def _area_in_pixels(inventory: Inventory) -> bytes:
-    features = inventory.aoi.to_crs(inventory.grid.crs).features
-    pixels = to_pixels(features, inventory.grid)
+def _coarser(inventory: Inventory, resolution: int) -> Grid:
+    if isinstance(resolution, bool) or resolution <= 0 or resolution % 10:
+        msg = f"resolution={resolution!r} must be a positive multiple of 10 metres."
+        raise SelectionError(msg)
+    tiles = {tile_named(cell.tile) for cell in inventory.cells}
+    return grid_around(inventory.aoi, tiles, int(resolution))
+
+
+def _area_in_pixels(inventory: Inventory, grid: Grid) -> bytes:
+    features = inventory.aoi.to_crs(grid.crs).features
+    pixels = to_pixels(features, grid)
     return bytes(shapely.to_wkb(shapely.GeometryCollection(list(pixels))))
 
 
@@ -253,7 +276,7 @@ def _to_dataarray(
     request: Request,
     inventory: Inventory,
     *,
-    chunks: Any,
+    chunks: Any,  # noqa: ANN401 - xarray's many forms
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
@@ -307,7 +330,14 @@ def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
         "product_versions": versions,
         "request": array.token,
         "Conventions": "CF-1.11",
-    }
+    } | _overview_note(request)
+
+
+def _overview_note(request: Request) -> dict[str, str]:
+    if not any(request.overviews_for(band) for band in request.bands):
+        return {}
+    note = "read from overviews: averages that mix nodata in at edges; for pictures, no statistics"
+    return {"comment": note}
 
 
 def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN401

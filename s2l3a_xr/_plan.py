@@ -16,6 +16,9 @@ MERGE_GAP = 8 * 1024
 LONGEST_RANGE = 8 * 2**20
 """Longer ranges are cut, so that connections share a large image."""
 
+MOST_RANGES = 50
+"""Ranges in one request; Apache's limit is 200."""
+
 Index: TypeAlias = "slice | np.ndarray"
 
 
@@ -256,3 +259,32 @@ def merge_ranges(targets: Iterable[Target], layout: Layout) -> list[Range]:
                 continue
         merged.append((offset, stop, [target]))
     return [Range(start=a, stop=b, targets=tuple(members)) for a, b, members in merged]
+
+
+def group_ranges(ranges: Sequence[Range], requests: int) -> list[list[Range]]:
+    """Put ranges together that one request may ask for.
+
+    Parameters
+    ----------
+    ranges : sequence of Range
+        In the order of the file.
+    requests : int
+        At least so many requests are made, where there are as many ranges.
+
+    Returns
+    -------
+    list of list of Range
+        Each of at most `MOST_RANGES` and, unless one range alone is longer,
+        `LONGEST_RANGE` bytes.
+    """
+    most = min(MOST_RANGES, -(-len(ranges) // requests))
+    groups: list[list[Range]] = []
+    size = 0
+    for part in ranges:
+        length = part.stop - part.start
+        if not groups or len(groups[-1]) >= most or size + length > LONGEST_RANGE:
+            groups.append([])
+            size = 0
+        groups[-1].append(part)
+        size += length
+    return groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -145,9 +146,10 @@ def resolve_bands(names: str | Iterable[str]) -> tuple[Band, ...]:
 
 
 _NAME = re.compile(
-    r"SENTINEL(?P<platform>2[A-Z])_(?P<year>\d{4})(?P<month>0[1-9]|1[0-2])(?P<day>[0-2]\d|3[01])"
+    r"SENTINEL(?P<platform>2[A-Z])_(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})"
     r"-(?P<clock>\d{6}-\d{3})_L3A_T(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z]{2})"
-    r"_(?P<distribution>[A-Z])_V(?P<version>\d+-\d+)"
+    r"_(?P<distribution>[A-Z])_V(?P<version>\d+-\d+)",
+    re.ASCII,
 )
 
 
@@ -202,9 +204,21 @@ class Product:
         match = _NAME.fullmatch(name)
         if match is None:
             return None
-        text = match.groupdict()
-        date = {part: int(text.pop(part)) for part in ("year", "month", "day")}
-        return cls(**text, **date)
+        year, month, day = (int(match[part]) for part in ("year", "month", "day"))
+        try:
+            dt.date(year, month, day)
+        except ValueError:
+            return None
+        return cls(
+            tile=match["tile"],
+            year=year,
+            month=month,
+            day=day,
+            platform=match["platform"],
+            clock=match["clock"],
+            distribution=match["distribution"],
+            version=match["version"],
+        )
 
     @property
     def name(self) -> str:

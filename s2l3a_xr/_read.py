@@ -1,25 +1,22 @@
-"""From files to pixels: headers, ranges and blocks, all at once, on the background loop."""
+"""From files to pixels: one band of one month, all of its files at once."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from s2l3a_xr._errors import FileChangedError, GoneError, ReadError
+from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._fetch import BlockReader
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._loop import gather
 from s2l3a_xr._mosaic import NOBODY, footprint, paste, share_out
-from s2l3a_xr._plan import Axis, Range, Target, cut_axis, find_targets, lay_axis, merge_ranges
+from s2l3a_xr._plan import Axis, Target, cut_axis, find_targets, lay_axis
 from s2l3a_xr._product import NODATA
-from s2l3a_xr._source import Header, Source, check_same, read_header
-from s2l3a_xr._tiff import Layout, decode_block
+from s2l3a_xr._source import Source, read_header
+from s2l3a_xr._tiff import Layout
 from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Session
 
@@ -48,15 +45,15 @@ class Window:
         """``(height, width)``."""
         return len(self.rows), len(self.columns)
 
-    def lay(self, tile: Tile, resolution_m: int) -> tuple[Axis, Axis]:
+    def lay(self, tile: Tile, side_px: int) -> tuple[Axis, Axis]:
         """Find a tile's pixels under the window's.
 
         Parameters
         ----------
         tile : Tile
             A tile in the grid's CRS.
-        resolution_m : int
-            Pixel size of its file.
+        side_px : int
+            Pixels along a side of its image.
 
         Returns
         -------
@@ -64,199 +61,282 @@ class Window:
             Rows and columns.
         """
         grid = self.grid
-        size = SIDE_M // resolution_m
-        common = {"grid_step": grid.resolution, "image_step": resolution_m, "image_size": size}
-        rows = lay_axis(
-            self.rows,
-            grid_start=-grid.top,
-            grid_size=grid.height,
-            image_start=-tile.top,
-            **common,
+        lay = partial(
+            lay_axis,
+            grid_step=grid.resolution,
+            image_step=SIDE_M / side_px,
+            image_size=side_px,
         )
-        columns = lay_axis(
-            self.columns,
-            grid_start=grid.left,
-            grid_size=grid.width,
-            image_start=tile.left,
-            **common,
+        rows = lay(self.rows, grid_start=-grid.top, grid_size=grid.height, image_start=-tile.top)
+        columns = lay(
+            self.columns, grid_start=grid.left, grid_size=grid.width, image_start=tile.left
         )
         return rows, columns
 
 
-class _Pool:
-    """Threads that unpack; forked children make their own."""
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None
-
-    def threads(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            workers = max(2, min(4, os.cpu_count() or 1))
-            self._threads = ThreadPoolExecutor(workers, thread_name_prefix="s2l3a_xr-unpack")
-        return self._threads
-
-
-_pool = _Pool()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.forget)
-
-
-async def read_plane(
-    session: Session, sources: Sequence[Source], window: Window, output: np.ndarray
-) -> list[GoneError]:
-    """Read one band of one month.
-
-    The first file that has a valid pixel gives it. What an earlier file's tile has is asked
-    of a later file only where the earlier one turns out to hold nodata.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Share:
+    """Which file of a cover gives which pixel of a window; the same for all months and bands.
 
     Parameters
     ----------
-    session : Session
-        This process's connections.
-    sources : sequence of Source
-        Files in cover order.
     window : Window
-        Which pixels.
-    output : ndarray, shape (height, width)
-        Filled with nodata; written to.
+        The pixels.
+    tiles : tuple of Tile
+        In cover order.
+    layers : tuple of tuple of Axis
+        The tiles' full images under the window.
+    owner : ndarray of uint8 or None
+        From `share_out`; None where one tile gives every pixel.
+    wanted : tuple of (ndarray of bool or None)
+        Per tile, the pixels that it has to give; None for all.
+    """
+
+    window: Window
+    tiles: tuple[Tile, ...]
+    layers: tuple[tuple[Axis, Axis], ...]
+    owner: np.ndarray | None
+    wanted: tuple[np.ndarray | None, ...]
+    _targets: dict[tuple[int, ...], list[Target]] = field(default_factory=dict)
+
+    def targets(self, position: int, image: Layout) -> list[Target]:
+        """Choose the blocks that give what a tile has to give.
+
+        Parameters
+        ----------
+        position : int
+            Which of the tiles.
+        image : Layout
+            The tile's image.
+
+        Returns
+        -------
+        list of Target
+            Row by row.
+        """
+        key = (position, image.width, image.block_width, image.block_height)
+        if key not in self._targets:
+            self._targets[key] = self.targets_for(self.wanted[position], position, image)
+        return self._targets[key]
+
+    def targets_for(self, wanted: np.ndarray | None, position: int, image: Layout) -> list[Target]:
+        """Choose the blocks that give certain pixels.
+
+        Parameters
+        ----------
+        wanted : ndarray of bool or None
+            The pixels; None for all.
+        position : int
+            Which of the tiles.
+        image : Layout
+            The tile's image.
+
+        Returns
+        -------
+        list of Target
+            Row by row.
+        """
+        rows, columns = self.window.lay(self.tiles[position], image.width)
+        return find_targets(
+            cut_axis(rows, image.block_height), cut_axis(columns, image.block_width), wanted
+        )
+
+
+def share_window(window: Window, tiles: tuple[Tile, ...], side_px: int) -> Share:
+    """Give each pixel of a window to the first tile that has it.
+
+    Parameters
+    ----------
+    window : Window
+        The pixels.
+    tiles : tuple of Tile
+        In cover order.
+    side_px : int
+        Pixels along a side of their full images.
 
     Returns
     -------
-    list of GoneError
-        Files that the archive lists and has not got; they count as nodata.
-
-    Raises
-    ------
-    ReadError
-        A file can't be read or is not what it must be.
+    Share
+        Who gives what.
     """
-    layers = [window.lay(source.tile, source.resolution_m) for source in sources]
-    is_alone = len(sources) == 1 and window.mask is None and _is_full(window.shape, layers[0])
-    owner = None if is_alone else share_out(window.shape, layers, window.mask)
-    wanted = [None if owner is None else owner == position for position in range(len(sources))]
-    read = partial(_read_layer, session, output=output)
-    jobs = [
-        read(source, layer, want)
-        for source, layer, want in zip(sources, layers, wanted, strict=True)
-        if want is None or want.any()
-    ]
-    gone = [error for error in await gather(jobs) if error is not None]
-    for position in range(1, len(sources)):
-        part = footprint(layers[position])
-        holes = np.zeros(window.shape, dtype=bool)
-        holes[part] = _is_hole(output[part], sources[position])
-        holes &= (owner < position) & (owner != NOBODY)  # type: ignore[operator]
-        if holes.any():
-            error = await read(sources[position], layers[position], holes)
-            gone += [error] if error is not None and error.url not in {e.url for e in gone} else []
-    return gone
+    layers = tuple(window.lay(tile, side_px) for tile in tiles)
+    sizes = [tuple(axis.pixels.size for axis in layer) for layer in layers]
+    if len(tiles) == 1 and window.mask is None and sizes[0] == window.shape:
+        return Share(window=window, tiles=tiles, layers=layers, owner=None, wanted=(None,))
+    owner = share_out(window.shape, layers, window.mask)
+    wanted = tuple(owner == position for position in range(len(tiles)))
+    return Share(window=window, tiles=tiles, layers=layers, owner=owner, wanted=wanted)
 
 
-def _is_full(shape: tuple[int, int], layer: tuple[Axis, Axis]) -> bool:
-    return shape == tuple(axis.pixels.size for axis in layer)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One band of one month.
 
+    Parameters
+    ----------
+    sources : tuple of Source
+        Its files, in the order of the share's tiles.
+    share : Share
+        Who gives which pixel.
+    overviews : bool
+        Whether reduced images may serve.
+    requests : int
+        At least so many requests are made for one file's blocks.
+    """
 
-def _is_hole(pixels: np.ndarray, source: Source) -> np.ndarray:
-    holes = pixels == (NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max)
-    return holes | (pixels == 0) if source.band == "FLG" else holes
+    sources: tuple[Source, ...]
+    share: Share
+    overviews: bool
+    requests: int
 
+    @property
+    def asked(self) -> list[int]:
+        """Positions of the files that have something to give."""
+        wanted = enumerate(self.share.wanted)
+        return [position for position, want in wanted if want is None or want.any()]
 
-async def _read_layer(
-    session: Session,
-    source: Source,
-    layer: tuple[Axis, Axis],
-    wanted: np.ndarray | None,
-    *,
-    output: np.ndarray,
-) -> GoneError | None:
-    try:
-        header = await read_header(session, source)
-        layout = header.layout
-        rows = cut_axis(layer[0], layout.block_height)
-        columns = cut_axis(layer[1], layout.block_width)
-        targets = find_targets(rows, columns, wanted)
-        targets = [target for target in targets if layout.counts[target.block] > 0]
-        put = partial(_put, layout=layout, output=output, wanted=wanted)
-        await _fetch_blocks(session, source.url, header, targets, put)
-    except GoneError as exc:
-        return exc.at(**source.place)  # type: ignore[return-value]
-    except ReadError as exc:
-        raise exc.at(**source.place) from exc.__cause__
-    return None
+    async def read(self, session: Session, output: np.ndarray) -> list[GoneError]:
+        """Read the plane.
 
+        The first file that has a valid pixel gives it. What an earlier file's tile has is
+        asked of a later file only where the earlier one turns out to hold nodata.
 
-def _put(
-    pieces: Sequence[tuple[Target, memoryview]],
-    *,
-    layout: Layout,
-    output: np.ndarray,
-    wanted: np.ndarray | None,
-) -> None:
-    for target, data in pieces:
-        paste(output, decode_block(layout, data, target.block), target, wanted)
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        output : ndarray, shape (height, width)
+            Filled with nodata; written to.
 
+        Returns
+        -------
+        list of GoneError
+            Files that the archive lists and has not got; they count as nodata.
 
-async def _fetch_blocks(
-    session: Session,
-    url: str,
-    header: Header,
-    targets: Sequence[Target],
-    put: Any,  # noqa: ANN401
-) -> None:
-    """Bring each block in and hand it on, those that another chunk wants too only once."""
+        Raises
+        ------
+        ReadError
+            A file can't be read or is not what it must be.
+        """
+        jobs = [self._read_file(session, position, output) for position in self.asked]
+        gone = [error for error in await gather(jobs) if error is not None]
+        for position in range(1, len(self.sources)):
+            holes = self._holes(position, output)
+            if holes.any():
+                error = await self._read_file(session, position, output, holes)
+                known = {other.url for other in gone}
+                gone += [error] if error is not None and error.url not in known else []
+        return gone
 
-    def key(target: Target) -> tuple[object, ...]:
-        return (url, header.stamp, header.total, target.block)
+    async def plan(self, session: Session) -> list[tuple[Source, Layout, list[Target]]]:
+        """Say which blocks reading the plane will fetch, holes of earlier files left aside.
 
-    kept = [target for target in targets if target.is_shared]
-    claimed = {target.block for target in kept if session.blocks.claim(key(target))}
-    mine = [t for t in targets if not t.is_shared or t.block in claimed]
-    theirs = [t for t in kept if t.block not in claimed]
+        Parameters
+        ----------
+        session : Session
+            This process's connections; headers are read.
 
-    async def bring(part: Range) -> None:
-        async with session.slots:
-            pieces = await _fetch_range(session, url, header, part)
-            for target, data in pieces:
-                if target.block in claimed:
-                    session.blocks.fill(key(target), bytes(data))
-            await _unpack(put, pieces)
+        Returns
+        -------
+        list of tuple of Source, Layout and list of Target
+            Of each file that has something to give; blocks at hand are left out.
 
-    async def take(target: Target) -> None:
-        data = await session.blocks.wait(key(target))
-        if data is None:
-            await _fetch_blocks(session, url, header, [target], put)
+        Raises
+        ------
+        ReadError
+            A header can't be read or is not what it must be.
+        """
+
+        async def blocks_of(position: int) -> list[tuple[Source, Layout, list[Target]]]:
+            source = self.sources[position]
+            try:
+                reader = await self._open(session, position, _ignore)
+            except GoneError:
+                return []
+            targets = self._targets(position, reader.image)
+            fresh = [target for target in targets if not reader.has(target)]
+            return [(source, reader.image, fresh)]
+
+        found = await gather(blocks_of(position) for position in self.asked)
+        return [item for items in found for item in items]
+
+    async def _open(
+        self, session: Session, position: int, put: Callable[[Target, np.ndarray], None]
+    ) -> BlockReader:
+        source = self.sources[position]
+        header = await read_header(session, source, overviews=self.overviews)
+        return BlockReader(
+            session=session,
+            url=source.url,
+            header=header,
+            image=header.image_for(self.share.window.grid.resolution),
+            requests=self.requests,
+            put=put,
+        )
+
+    def _targets(
+        self, position: int, image: Layout, holes: np.ndarray | None = None
+    ) -> list[Target]:
+        if holes is None:
+            targets = self.share.targets(position, image)
         else:
-            await _unpack(put, [(target, memoryview(data))])
+            targets = self.share.targets_for(holes, position, image)
+        if position > 0:  # may be asked again for what an earlier file lacks
+            targets = [replace(t, is_shared=t.is_shared or not t.is_whole) for t in targets]
+        return targets
 
-    try:
-        ranges = merge_ranges(mine, header.layout)
-        await gather([*(bring(part) for part in ranges), *(take(target) for target in theirs)])
-    finally:
-        for target in kept:
-            if target.block in claimed:
-                session.blocks.release(key(target))
+    async def _read_file(
+        self,
+        session: Session,
+        position: int,
+        output: np.ndarray,
+        holes: np.ndarray | None = None,
+    ) -> GoneError | None:
+        """Read one file's share, or what it has for holes of earlier ones."""
+        source = self.sources[position]
+        wanted = self.share.wanted[position] if holes is None else holes
+        put = partial(_put_reduced if self.overviews else _put, output, wanted)
+        try:
+            reader = await self._open(session, position, put)
+            image = reader.image
+            targets = self._targets(position, image, holes)
+            if source.dtype == "uint8":  # elsewhere what was never written is nodata as it is
+                empty = np.zeros((image.block_height, image.block_width), np.uint8)
+                for target in targets:
+                    if image.counts[target.block] == 0:
+                        put(target, empty)
+            await reader.bring([t for t in targets if image.counts[t.block] > 0])
+        except GoneError as exc:
+            return exc.at(**source.place)  # type: ignore[return-value]
+        except ReadError as exc:
+            raise exc.at(**source.place) from exc.__cause__
+        return None
+
+    def _holes(self, position: int, output: np.ndarray) -> np.ndarray:
+        """Find nodata that an earlier file gave and this one may replace."""
+        owner = self.share.owner
+        holes = np.zeros(output.shape, dtype=bool)
+        if owner is not None:
+            part = footprint(self.share.layers[position])
+            pixels = output[part]
+            nothing = NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max
+            holes[part] = pixels == nothing
+            if self.sources[position].band == "FLG":
+                holes[part] |= pixels == 0
+            holes &= (owner < position) & (owner != NOBODY)
+        return holes
 
 
-async def _unpack(put: Any, pieces: Sequence[tuple[Target, memoryview]]) -> None:  # noqa: ANN401
-    await asyncio.get_running_loop().run_in_executor(_pool.threads(), put, pieces)
+def _put(output: np.ndarray, wanted: np.ndarray | None, target: Target, pixels: np.ndarray) -> None:
+    paste(output, pixels, target, wanted)
 
 
-async def _fetch_range(
-    session: Session, url: str, header: Header, part: Range
-) -> list[tuple[Target, memoryview]]:
-    reply = await session.read(url, part.start, part.stop)
-    try:
-        check_same(url, reply, stamp=header.stamp, total=header.total)
-    except FileChangedError:
-        session.headers.forget(url)
-        raise
-    view = memoryview(reply.data)
-    offsets, counts = header.layout.offsets, header.layout.counts
-    pieces = []
-    for target in part.targets:
-        start = int(offsets[target.block]) - part.start
-        pieces.append((target, view[start : start + int(counts[target.block])]))
-    return pieces
+def _put_reduced(
+    output: np.ndarray, wanted: np.ndarray | None, target: Target, pixels: np.ndarray
+) -> None:
+    """Take what is below 0 for nodata: overviews were averaged before nodata was set."""
+    paste(output, np.where(pixels < 0, np.int16(NODATA), pixels), target, wanted)
+
+
+def _ignore(_: Target, __: np.ndarray) -> None:
+    pass

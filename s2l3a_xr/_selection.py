@@ -19,6 +19,7 @@ Numbers: TypeAlias = "int | str | Iterable[int]"
 """``2021``, ``[2020, 2021]``, ``range(3, 11)``, ``"3-10"`` or ``"3,5,7-9"``."""
 
 _YEARS = range(2015, 2100)
+_OPEN = (None, "", "..")
 _WHOLE_YEAR = re.compile(r"\d{4}")
 
 
@@ -125,7 +126,7 @@ def _parse_numbers(text: str) -> list[int]:
 
 
 def _as_integers(given: int | Iterable[int]) -> list[int]:
-    values = np.atleast_1d(np.asarray(given if isinstance(given, int) else list(given)))
+    values = np.asarray([given] if isinstance(given, int | np.integer) else list(given))
     if values.size and values.dtype.kind not in "iu":
         msg = "not integers"
         raise TypeError(msg)
@@ -133,6 +134,8 @@ def _as_integers(given: int | Iterable[int]) -> list[int]:
 
 
 def _read_time(time: Any) -> list[Month]:  # noqa: ANN401 - many forms
+    if hasattr(time, "__array__"):  # NumPy's, pandas' and xarray's; of no dimension it is a scalar
+        time = np.asarray(time)[()]
     if isinstance(time, str) and "/" in time:
         first, _, last = time.partition("/")
         return _span(first.strip(), last.strip(), time)
@@ -151,10 +154,10 @@ def _read_time(time: Any) -> list[Month]:  # noqa: ANN401 - many forms
 
 
 def _span(first: Any, last: Any, whole: Any) -> list[Month]:  # noqa: ANN401 - many forms
-    if first in {None, "", ".."} or last in {None, "", ".."}:
+    if first in _OPEN or last in _OPEN:
         msg = f"time={whole!r} is open; give both ends, or years=… alone for whole years."
         raise SelectionError(msg)
-    begin, end = _period(first, whole, "01"), _period(last, whole, "12")
+    begin, end = _period(first, whole, "start"), _period(last, whole, "end")
     if end < begin:
         msg = f"time={whole!r} ends before it begins."
         raise SelectionError(msg)
@@ -164,14 +167,14 @@ def _span(first: Any, last: Any, whole: Any) -> list[Month]:  # noqa: ANN401 - m
     return [(p.year, p.month) for p in pd.period_range(begin, end, freq="M")]
 
 
-def _period(value: Any, whole: Any, month_of_year: str) -> pd.Period:  # noqa: ANN401 - many forms
-    if isinstance(value, str) and _WHOLE_YEAR.fullmatch(value):
-        value = f"{value}-{month_of_year}"
+def _period(value: Any, whole: Any, side: str) -> pd.Period:  # noqa: ANN401 - many forms
     try:
+        if isinstance(value, str) and _WHOLE_YEAR.fullmatch(value):
+            value = pd.Period(value, freq="Y")
         if isinstance(value, pd.Period):
-            return value.asfreq("M")
-        if isinstance(value, int | float):
-            msg = "a bare number"
+            return value.asfreq("M", how=side)
+        if isinstance(value, int | float | np.number) or pd.isna(value):
+            msg = "a bare number or no time"
             raise TypeError(msg)  # noqa: TRY301 - one message for every bad form
         return pd.Timestamp(value).tz_localize(None).to_period("M")
     except (TypeError, ValueError) as exc:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from s2l3a_xr._errors import FileChangedError, FormatError
+from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
+from s2l3a_xr._store import KeptHeader
 from s2l3a_xr._tiff import (
     HEADER_BYTES,
     HEADER_CAP,
@@ -14,6 +17,7 @@ from s2l3a_xr._tiff import (
     SparseBytes,
     check_counts,
     parse_header,
+    parse_overviews,
 )
 from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Reply, Session
@@ -63,14 +67,33 @@ class Header:
         Size of the file.
     stamp : tuple of str
         What tells this file from a later one of the same name.
+    overviews : tuple of Layout
+        Reduced images, finest first; empty where they were not asked for.
     """
 
     layout: Layout
     total: int
     stamp: tuple[str, ...]
+    overviews: tuple[Layout, ...] = ()
+
+    def image_for(self, resolution: float) -> Layout:
+        """Choose the coarsest image that is no coarser than wanted.
+
+        Parameters
+        ----------
+        resolution : float
+            Wanted pixel size in metres.
+
+        Returns
+        -------
+        Layout
+            An overview, or the full image where none fits.
+        """
+        fit = [image for image in self.overviews if SIDE_M / image.width <= resolution]
+        return fit[-1] if fit else self.layout
 
 
-async def read_header(session: Session, source: Source) -> Header:
+async def read_header(session: Session, source: Source, *, overviews: bool = False) -> Header:
     """Read a file's layout and hold it against what the tile must have.
 
     Parameters
@@ -79,6 +102,8 @@ async def read_header(session: Session, source: Source) -> Header:
         This process's connections; it remembers headers.
     source : Source
         The file.
+    overviews : bool, default False
+        Look for reduced images too.
 
     Returns
     -------
@@ -92,31 +117,67 @@ async def read_header(session: Session, source: Source) -> Header:
     ReadError
         It can't be read, or is not the file that it must be.
     """
-    header: Header = await session.headers.get(
-        source.url, lambda: _fetch_header(session, source.url)
-    )
+    url = source.url
+
+    async def make() -> Header:
+        kept = await in_thread(session.store.header, url) if session.store else None
+        if kept is not None:
+            file = SparseBytes(kept.total)
+            for start, data in kept.pieces:
+                file.add(start, data)
+            with contextlib.suppress(MissingBytesError, FormatError):
+                return _parse(file, url, kept.stamp, overviews=overviews)
+        return await _fetch_header(session, url, overviews=overviews)
+
+    header: Header = await session.headers.get((url, overviews), make)
     _check_layout(header.layout, source)
     return header
 
 
-async def _fetch_header(session: Session, url: str) -> Header:
-    reply = await session.read(url, 0, HEADER_BYTES)
-    file = SparseBytes(reply.total)
-    file.add(0, reply.data)
+def forget_header(session: Session, url: str) -> None:
+    """Drop what is remembered of a file, since it is another one now.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    url : str
+        The file.
+    """
+    for overviews in (False, True):
+        session.headers.forget((url, overviews))
+    if session.store is not None:
+        session.store.forget_header(url)
+
+
+async def _fetch_header(session: Session, url: str, *, overviews: bool) -> Header:
+    first = await session.read_first(url, HEADER_BYTES)
+    file = SparseBytes(first.total)
+    file.add(0, bytes(first.data))
     while True:
         try:
-            layout = parse_header(file, url)
+            header = _parse(file, url, first.stamp, overviews=overviews)
         except MissingBytesError as gap:
             stop = max(gap.stop, gap.start + HEADER_BYTES)
             if file.held + stop - gap.start > HEADER_CAP:
                 msg = f"the TIFF header is longer than {HEADER_CAP} bytes"
                 raise FormatError(msg, url=url) from gap
             more = await session.read(url, gap.start, stop)
-            check_same(url, more, stamp=reply.stamp, total=reply.total)
-            file.add(gap.start, more.data)
+            check_same(url, more, stamp=first.stamp, total=first.total)
+            file.add(gap.start, bytes(more.data))
         else:
-            check_counts(layout, reply.total, url)
-            return Header(layout=layout, total=reply.total, stamp=reply.stamp)
+            if session.store is not None:
+                kept = KeptHeader(total=first.total, stamp=first.stamp, pieces=file.pieces)
+                await in_thread(session.store.keep_header, url, kept)
+            return header
+
+
+def _parse(file: SparseBytes, url: str, stamp: tuple[str, ...], *, overviews: bool) -> Header:
+    layout = parse_header(file, url)
+    reduced = parse_overviews(file, url) if overviews else ()
+    for image in (layout, *reduced):
+        check_counts(image, file.total, url)
+    return Header(layout=layout, total=file.total, stamp=stamp, overviews=reduced)
 
 
 def check_same(url: str, reply: Reply, *, stamp: tuple[str, ...], total: int) -> None:

@@ -125,8 +125,8 @@ def tiles_over(aoi: Aoi) -> tuple[Tile, ...]:
         msg = f"no tile of the product lies at {aoi.describe()}: the archive covers Germany."
         raise AoiError(msg)
     first, last = (int((longitude + 180) // 6) + 1 for longitude in (west, east))
-    # A tile reaches up to 110 km past its zone's eastern edge.
-    zones = [zone for zone in range(first - 1, min(last, 60) + 1) if zone >= 1]
+    # Tiles at a zone's edge reach past it: up to 110 km in the east, 50 km in the west.
+    zones = range(max(first - 1, 1), min(last + 1, 60) + 1)
     return tuple(sorted((t for zone in zones for t in _tiles_of_zone(aoi, zone)), key=_name))
 
 

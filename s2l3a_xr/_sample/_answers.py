@@ -26,6 +26,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _LOGIN_PAGE = (
     "<!DOCTYPE html>\n<html><head><title>Login</title></head><body>Please log in.</body></html>\n"
 )
+_BOUNDARY = "3d6b6a416f9b5"
 _SHIFT = 16  # bytes by which a wrong range is off
 
 
@@ -98,10 +99,11 @@ def html_answer(status: int, text: str, headers: Mapping[str, str] | None = None
     )
 
 
-def file_answer(file: Path, headers: Mapping[str, str]) -> Answer:
-    """Answer with a file, or with the range of it that the request's headers ask for.
+def file_answer(file: Path, headers: Mapping[str, str], *, many: bool = True) -> Answer:
+    """Answer with a file, or with the ranges of it that the request's headers ask for.
 
-    Several ranges in one request get the whole file, which the standard allows.
+    Where `many` is not set, several ranges in one request get the whole file, which the
+    standard allows.
     """
     stat = file.stat()
     common = {
@@ -114,7 +116,10 @@ def file_answer(file: Path, headers: Mapping[str, str]) -> Answer:
     condition = headers.get("If-Range")
     if condition is not None and condition not in (common["ETag"], common["Last-Modified"]):
         return Answer(status=200, headers=common, file=file, part=whole)
-    asked = asked_range(headers.get("Range"), stat.st_size)
+    parts = asked_ranges(headers.get("Range"), stat.st_size)
+    if many and len(parts) > 1 and all(part.start < part.stop for part in parts):
+        return _multipart_answer(file, parts, stat.st_size, common)
+    asked = parts[0] if len(parts) == 1 else None
     if asked is None:
         return Answer(status=200, headers=common, file=file, part=whole)
     if asked.start >= asked.stop:
@@ -143,6 +148,29 @@ def asked_range(header: str | None, size: int) -> ByteRange | None:
         return None
     stop = size if last == "" else min(int(last) + 1, size)
     return ByteRange(int(first), max(stop, 0))
+
+
+def asked_ranges(header: str | None, size: int) -> tuple[ByteRange, ...]:
+    """Resolve all ranges of a Range header; empty where one of them is none."""
+    unit, _, spans = (header or "").strip().partition("=")
+    found = [asked_range(f"{unit}={span.strip()}", size) for span in spans.split(",")]
+    return tuple(item for item in found if item is not None) if None not in found else ()
+
+
+def _multipart_answer(
+    file: Path, parts: tuple[ByteRange, ...], size: int, common: Mapping[str, str]
+) -> Answer:
+    """Answer as Apache does to several ranges: each with a header of its own."""
+    content = bytearray()
+    with file.open("rb") as stream:
+        for part in parts:
+            stream.seek(part.start)
+            head = f"Content-type: {common['Content-Type']}\r\nContent-range: {_label(part, size)}"
+            content += f"\r\n--{_BOUNDARY}\r\n{head}\r\n\r\n".encode()
+            content += stream.read(part.stop - part.start)
+    content += f"\r\n--{_BOUNDARY}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/byteranges; boundary={_BOUNDARY}"}
+    return Answer(status=206, headers={**common, **kind}, content=bytes(content))
 
 
 def spoil(answer: Answer, fault: Fault, asked: ByteRange | None) -> Answer:

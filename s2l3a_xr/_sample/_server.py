@@ -22,6 +22,7 @@ from s2l3a_xr._sample._answers import (
     Answer,
     ByteRange,
     asked_range,
+    asked_ranges,
     file_answer,
     html_answer,
     page_answer,
@@ -45,7 +46,9 @@ class LoggedRequest:
     path: str
     """Decoded path, without the query."""
     range: ByteRange | None
-    """The bytes asked for, resolved against the file; None where no range was asked."""
+    """The bytes asked for, resolved against the file; None where no single range was asked."""
+    ranges: tuple[ByteRange, ...]
+    """All ranges asked for; the same one where there is only one."""
     status: int
     """Status sent; 0 where the connection was cut before one."""
     bytes_sent: int
@@ -67,6 +70,7 @@ class _Progress:
     started: float
     peer_port: int
     range: ByteRange | None = None
+    ranges: tuple[ByteRange, ...] = ()
     status: int = 0
     bytes_sent: int = 0
     finished: float | None = None
@@ -102,6 +106,8 @@ class SampleServer:
         Form of the listings; may be set while the server runs.
     log : bool
         Keep a record of each request.
+    many_ranges : bool
+        Answer several ranges of a file in one answer; may be set while the server runs.
 
     Examples
     --------
@@ -120,11 +126,13 @@ class SampleServer:
         bytes_per_s: float | None = None,
         listing: Form = "table",
         log: bool = True,
+        many_ranges: bool = True,
     ) -> None:
         self.root = Path(root)
         self.latency_s = latency_s
         self.bytes_per_s = bytes_per_s
         self.listing: Form = listing
+        self.many_ranges = many_ranges
         self._wanted_port = port
         self._keep_log = log
         self._log: list[_Progress] = []
@@ -240,8 +248,10 @@ class SampleServer:
         path = request.rel_url.path
         found = self._find(path)
         if found is not None and found.is_file():
-            progress.range = asked_range(request.headers.get("Range"), found.stat().st_size)
-        start = progress.range.start if progress.range else 0
+            header, size = request.headers.get("Range"), found.stat().st_size
+            progress.range = asked_range(header, size)
+            progress.ranges = asked_ranges(header, size)
+        start = progress.ranges[0].start if progress.ranges else 0
         fault = self._book.choose(self._faults, method=request.method, path=path, start=start)
         if fault is not None and fault.kind in ("reset", "close"):
             return _hang_up(request, reset=fault.kind == "reset")
@@ -274,7 +284,7 @@ class SampleServer:
         if found is None or (found.is_file() and path.endswith("/")):
             return page_answer(404, "Not Found")
         if found.is_file():
-            return file_answer(found, request.headers)
+            return file_answer(found, request.headers, many=self.many_ranges)
         if not path.endswith("/"):
             location = {"Location": f"{self.origin}{quote(path)}/"}
             return page_answer(301, "Moved Permanently", location)

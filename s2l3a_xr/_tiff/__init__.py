@@ -2,7 +2,13 @@
 
 from s2l3a_xr._tiff._blocks import decode_block
 from s2l3a_xr._tiff._bytes import MissingBytesError, SparseBytes
-from s2l3a_xr._tiff._header import HEADER_BYTES, HEADER_CAP, check_counts, parse_header
+from s2l3a_xr._tiff._header import (
+    HEADER_BYTES,
+    HEADER_CAP,
+    check_counts,
+    parse_header,
+    parse_overviews,
+)
 from s2l3a_xr._tiff._layout import Layout
 
 __all__ = [
@@ -14,4 +20,5 @@ __all__ = [
     "check_counts",
     "decode_block",
     "parse_header",
+    "parse_overviews",
 ]

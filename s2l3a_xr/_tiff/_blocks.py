@@ -37,7 +37,7 @@ def decode_block(layout: Layout, data: bytes | memoryview, index: tuple[int, int
     size = shape[0] * shape[1] * layout.dtype.itemsize
     try:
         raw = _unpack(layout.compression, data, layout.raw_block_bytes)
-    except (RuntimeError, ValueError, imagecodecs.ImcdError) as exc:
+    except (RuntimeError, ValueError, MemoryError) as exc:
         msg = f"the block does not unpack: {exc}"
         raise FormatError(msg, block=index) from exc
     if len(raw) == layout.raw_block_bytes:
@@ -50,13 +50,14 @@ def decode_block(layout: Layout, data: bytes | memoryview, index: tuple[int, int
     block = np.frombuffer(raw, dtype=layout.dtype).reshape(shape)
     native = block.astype(layout.dtype.newbyteorder("="), copy=False)
     if layout.predictor == HORIZONTAL:
-        native = np.cumsum(native, axis=1, dtype=native.dtype)
+        bits = np.dtype(f"u{native.itemsize}")  # floats are differenced as integers too
+        native = np.cumsum(native.view(bits), axis=1, dtype=bits).view(native.dtype)
     return native
 
 
-def _unpack(compression: int, data: bytes | memoryview, size: int) -> bytes | memoryview:
+def _unpack(compression: int, data: Any, size: int) -> bytes | memoryview:  # noqa: ANN401 - any buffer
     if compression == NONE:
-        return data
+        return memoryview(data)
     if compression in DEFLATES:
         unpacked = imagecodecs.deflate_decode(data, out=size)
     elif compression == LZW:

@@ -49,6 +49,16 @@ class SparseBytes(io.RawIOBase):
         self._pieces.append((start, data))
 
     @property
+    def total(self) -> int:
+        """Size of the whole file."""
+        return self._total
+
+    @property
+    def pieces(self) -> tuple[tuple[int, bytes], ...]:
+        """Where each piece begins, and its bytes."""
+        return tuple(self._pieces)
+
+    @property
     def held(self) -> int:
         """Bytes of all pieces."""
         return sum(len(data) for _, data in self._pieces)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import struct
+from collections.abc import Callable
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 import tifffile
@@ -35,9 +38,14 @@ _CODEC_NAMES = {
     50001: "WebP",
     50002: "JPEG XL",
 }
+_PARSER_ERRORS = (
+    ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error,
+)  # fmt: skip
 _LARGEST_BLOCK_PX = 2**28
 _SLACK = 64 * 1024
 _GDAL_NODATA = 42113
+_MOST_IMAGES = 64
+_T = TypeVar("_T")
 
 
 def parse_header(file: SparseBytes, url: str) -> Layout:
@@ -67,15 +75,49 @@ def parse_header(file: SparseBytes, url: str) -> Layout:
     if magic not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
         msg = f"this is no TIFF file: it begins {file_start(magic)}"
         raise FormatError(msg, url=url)
+    return _parse(file, url, lambda page: _layout(page, page.geotiff_tags or {}, url))
+
+
+def parse_overviews(file: SparseBytes, url: str) -> tuple[Layout, ...]:
+    """Read the layouts of the reduced images that follow the first one.
+
+    Parameters
+    ----------
+    file : SparseBytes
+        What is at hand of the file.
+    url : str
+        For messages.
+
+    Returns
+    -------
+    tuple of Layout
+        Finest first; they have no geometry of their own.
+
+    Raises
+    ------
+    MissingBytesError
+        More bytes are needed.
+    FormatError
+        One of them can't be read.
+    """
+
+    def reduced(page: Any) -> tuple[Layout, ...]:  # noqa: ANN401 - tifffile is untyped
+        pages = itertools.islice(page.parent.pages, 1, _MOST_IMAGES)
+        found = [_layout(p, {}, url) for p in pages if p.subfiletype & 1 and not p.subfiletype & 4]
+        return tuple(sorted(found, key=lambda layout: -layout.width))
+
+    return _parse(file, url, reduced)
+
+
+def _parse(file: SparseBytes, url: str, take: Callable[[Any], _T]) -> _T:
+    """Hand the first image to a function, and say in our words what goes wrong."""
     file.seek(0)
     try:
-        with tifffile.TiffFile(file, name="header") as tiff:
-            page = tiff.pages[0]
-            geo = page.geotiff_tags or {}
-            return _layout(page, geo, url)
+        with tifffile.TiffFile(cast("IO[bytes]", file), name="header") as tiff:
+            return take(tiff.pages[0])
     except MissingBytesError:
         raise
-    except (tifffile.TiffFileError, ValueError, KeyError, TypeError, IndexError) as exc:
+    except _PARSER_ERRORS as exc:
         msg = f"the TIFF header is broken: {exc}"
         raise FormatError(msg, url=url) from exc
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
@@ -13,7 +14,8 @@ from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
 from s2l3a_xr._errors import GoneError, TransportError
-from s2l3a_xr._loop import run
+from s2l3a_xr._loop import gather, run
+from s2l3a_xr._store import Store
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
 from s2l3a_xr._transport._settings import Reply, Transport
 
@@ -39,6 +41,10 @@ class Session:
         self.headers: SharedCache[Any] = SharedCache(2048)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
+        folder = transport.cache_dir
+        self.store = (
+            Store(Path(folder).expanduser(), transport.cache_bytes) if folder is not None else None
+        )
         self._infos: SharedCache[dict[str, Any]] = SharedCache(4096)
         self._file_systems: dict[str, fsspec.AbstractFileSystem] = {}
 
@@ -82,6 +88,57 @@ class Session:
             raise TransportError(msg, url=url, byte_range=(start, stop))
         stamp = tuple(str(info[key]) for key in ("mtime", "ETag", "etag") if key in info)
         return Reply(data=data, total=total, stamp=stamp, url=url)
+
+    async def read_first(self, url: str, stop: int) -> Reply:
+        """Read a file's first bytes.
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+        stop : int
+            The byte behind the last one.
+
+        Returns
+        -------
+        Reply
+            As from `read`.
+        """
+        return await (self.http.fetch_first(url, stop) if is_http(url) else self.read(url, 0, stop))
+
+    async def read_many(self, url: str, ranges: Sequence[tuple[int, int]]) -> list[Reply]:
+        """Read several ranges of a file, in as few requests as its host allows.
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+        ranges : sequence of tuple of int
+            First byte and the byte behind the last one of each.
+
+        Returns
+        -------
+        list of Reply
+            One for each range, as from `read`.
+        """
+        if is_http(url):
+            return await self.http.fetch_many(url, ranges)
+        return await gather(self.read(url, *byte_range) for byte_range in ranges)
+
+    def takes_many(self, url: str) -> bool:
+        """Tell whether several ranges of a file come in one request.
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+
+        Returns
+        -------
+        bool
+            False too while it is not known.
+        """
+        return is_http(url) and self.http.takes_many(url)
 
     def file_system(self, url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         """Give fsspec's file system for a place that is not http(s).
@@ -150,8 +207,20 @@ async def _call(fs: fsspec.AbstractFileSystem, method: str, *args: Any, **kwargs
 
 
 _sessions: dict[Transport, Session] = {}
+_inherited: list[dict[Transport, Session]] = []
+
+
+def _leave_to_parent() -> None:
+    """Forget the parent's sessions in a forked child, without ever closing them.
+
+    Parent and child share one epoll set: a connection closed here would fall silent there.
+    """
+    _inherited.append(dict(_sessions))
+    _sessions.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_sessions.clear)
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_T]]) -> _T:

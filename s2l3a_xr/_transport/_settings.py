@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from s2l3a_xr._errors import SelectionError
@@ -23,6 +24,12 @@ class Transport:
         How often one request is tried when the server answers with passing faults.
     allowed_hosts : tuple of str, default ()
         Further hosts that a redirect may lead to.
+    cache_dir : str or path, optional
+        Folder for unpacked blocks and headers, which many processes may share, also later
+        ones. Headers are believed for a day without asking the server again. None keeps
+        nothing on disk.
+    cache_bytes : int, default 10 GB
+        Most bytes in that folder; what was not used for longest goes first.
 
     Raises
     ------
@@ -40,9 +47,12 @@ class Transport:
     idle_timeout_s: float = 10.0
     max_attempts: int = 14
     allowed_hosts: tuple[str, ...] = ()
+    cache_dir: str | os.PathLike[str] | None = None
+    cache_bytes: int = 10_000_000_000
 
     def __post_init__(self) -> None:
-        for name in ("max_connections", "connect_timeout_s", "idle_timeout_s", "max_attempts"):
+        positive = ("max_connections", "connect_timeout_s", "idle_timeout_s", "max_attempts")
+        for name in (*positive, "cache_bytes"):
             if not getattr(self, name) > 0:
                 msg = f"Transport({name}={getattr(self, name)!r}) must be positive."
                 raise SelectionError(msg)
@@ -54,7 +64,7 @@ class Reply:
 
     Parameters
     ----------
-    data : bytes
+    data : bytes or memoryview
         Exactly the bytes asked for, or those up to the file's end.
     total : int
         Size of the whole file.
@@ -66,7 +76,7 @@ class Reply:
         As the server calls it.
     """
 
-    data: bytes
+    data: bytes | memoryview
     total: int
     stamp: tuple[str, ...]
     url: str

@@ -1,0 +1,154 @@
+"""Bringing in the blocks of one file: from disk, from other readers, over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2l3a_xr._errors import FileChangedError
+from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
+from s2l3a_xr._source import Header, check_same, forget_header
+from s2l3a_xr._tiff import Layout, decode_block
+from s2l3a_xr._transport import Session
+
+Piece = tuple[Target, memoryview]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BlockReader:
+    """Brings blocks of one image to where they belong.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    url : str
+        The file.
+    header : Header
+        What was read of it.
+    image : Layout
+        The full image, or an overview.
+    requests : int
+        At least so many requests are made, where there is enough to ask for: other files are
+        read at the same time, and all connections should have work.
+    put : callable
+        Takes a target and the block's pixels; called in threads.
+    """
+
+    session: Session
+    url: str
+    header: Header
+    image: Layout
+    requests: int
+    put: Callable[[Target, np.ndarray], None]
+
+    def _key(self, target: Target) -> tuple[object, ...]:
+        return (self.url, self.header.stamp, self.header.total, self.image.width, target.block)
+
+    def has(self, target: Target) -> bool:
+        """Tell whether a block is at hand already.
+
+        Parameters
+        ----------
+        target : Target
+            The block.
+
+        Returns
+        -------
+        bool
+            True where it needs no request.
+        """
+        key = self._key(target)
+        store = self.session.store
+        return (target.is_shared and self.session.blocks.has(key)) or (
+            store is not None and store.has_block(key)
+        )
+
+    async def bring(self, targets: Sequence[Target]) -> None:
+        """Bring each block in and hand it on, those that another chunk wants too only once.
+
+        Parameters
+        ----------
+        targets : sequence of Target
+            Blocks that the file has.
+
+        Raises
+        ------
+        ReadError
+            A block can't be read.
+        """
+        left = await in_thread(self._put_kept, targets) if self.session.store else targets
+        blocks = self.session.blocks
+        claimed = {t.block for t in left if t.is_shared and blocks.claim(self._key(t))}
+        mine = [t for t in left if not t.is_shared or t.block in claimed]
+        theirs = [t for t in left if t.is_shared and t.block not in claimed]
+        try:
+            ranges = merge_ranges(mine, self.image)
+            many = self.session.takes_many(self.url)
+            groups = group_ranges(ranges, self.requests if many else len(ranges) or 1)
+            await gather(
+                [
+                    *(self._fetch(group, claimed) for group in groups),
+                    *(self._take(target) for target in theirs),
+                ]
+            )
+        finally:
+            for target in mine:
+                if target.is_shared:
+                    blocks.release(self._key(target))
+
+    def _put_kept(self, targets: Sequence[Target]) -> list[Target]:
+        """Serve what the disk has; return the rest."""
+        store = self.session.store
+        left = []
+        for target in targets:
+            shape = self.image.block_shape(target.block[0])
+            dtype = self.image.dtype.newbyteorder("=")
+            pixels = store.block(self._key(target), dtype, shape) if store else None
+            if pixels is None:
+                left.append(target)
+            else:
+                self.put(target, pixels)
+        return left
+
+    async def _take(self, target: Target) -> None:
+        """Wait for a block that another reader is at."""
+        data = await self.session.blocks.wait(self._key(target))
+        if data is None:
+            await self.bring([target])
+        else:
+            await in_thread(self._unpack, [(target, memoryview(data))])
+
+    async def _fetch(self, group: Sequence[Range], claimed: set[tuple[int, int]]) -> None:
+        async with self.session.slots:
+            replies = await self.session.read_many(self.url, [(r.start, r.stop) for r in group])
+            pieces: list[Piece] = []
+            for part, reply in zip(group, replies, strict=True):
+                try:
+                    total, stamp = self.header.total, self.header.stamp
+                    check_same(self.url, reply, stamp=stamp, total=total)
+                except FileChangedError:
+                    forget_header(self.session, self.url)
+                    raise
+                pieces += self._cut(part, memoryview(reply.data))
+            for target, data in pieces:
+                if target.block in claimed:
+                    self.session.blocks.fill(self._key(target), bytes(data))
+            await in_thread(self._unpack, pieces)
+
+    def _cut(self, part: Range, data: memoryview) -> list[Piece]:
+        pieces = []
+        for target in part.targets:
+            start = int(self.image.offsets[target.block]) - part.start
+            pieces.append((target, data[start : start + int(self.image.counts[target.block])]))
+        return pieces
+
+    def _unpack(self, pieces: Sequence[Piece]) -> None:
+        for target, data in pieces:
+            pixels = decode_block(self.image, data, target.block)
+            if self.session.store is not None:
+                self.session.store.keep_block(self._key(target), pixels)
+            self.put(target, pixels)

@@ -1,0 +1,66 @@
+"""What computing an array will fetch, as a table."""
+
+from __future__ import annotations
+
+import pandas as pd
+import xarray as xr
+
+from s2l3a_xr._cube import record_reads
+from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._request import plan_request
+from s2l3a_xr._transport import run_with_session
+
+_COLUMNS = ["url", "tile", "month", "band", "start", "stop", "bytes", "blocks"]
+
+
+def plan_array(da: xr.DataArray) -> pd.DataFrame:
+    """Say what computing an array will fetch, see ``da.l3a.plan``.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from it by lazy steps.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each byte range, with a summary in ``attrs``.
+
+    Raises
+    ------
+    SelectionError
+        The pixels have been computed, or come from elsewhere.
+    """
+    found = record_reads(da if da.chunks else da.chunk(-1))
+    if found is None:
+        msg = (
+            "there is nothing to plan: the array's pixels have been computed, or do not come "
+            "from one open_l3a."
+        )
+        raise SelectionError(msg)
+    request, reads = found
+    planned = run_with_session(
+        request.transport, lambda session: plan_request(session, request, reads)
+    )
+    table = pd.DataFrame(
+        [
+            (
+                source.url,
+                source.tile.name,
+                source.month,
+                source.band,
+                part.start,
+                part.stop,
+                part.stop - part.start,
+                len(part.targets),
+            )
+            for source, part in planned
+        ],
+        columns=_COLUMNS,
+    )
+    table.attrs["summary"] = (
+        f"{table['url'].nunique()} files, {len(table)} ranges, "
+        f"{volume_text(int(table['bytes'].sum()))} in {int(table['blocks'].sum())} blocks"
+    )
+    return table

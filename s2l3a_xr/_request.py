@@ -1,0 +1,321 @@
+"""A request: all that reading needs to know, and the reading of any part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+
+from s2l3a_xr._archive import band_resolution
+from s2l3a_xr._errors import GoneError
+from s2l3a_xr._grid import Grid
+from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._mosaic import inside
+from s2l3a_xr._plan import Range, merge_ranges
+from s2l3a_xr._product import BANDS, NODATA, Product
+from s2l3a_xr._read import Plane, Share, Window, share_window
+from s2l3a_xr._selection import Month
+from s2l3a_xr._source import Source
+from s2l3a_xr._tiles import SIDE_M, tile_named
+from s2l3a_xr._transport import Session, Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """All that reading needs to know; small, picklable, without connections.
+
+    Parameters
+    ----------
+    grid : Grid
+        The lattice.
+    archive_url : str
+        Where the archive's files begin.
+    native_m : int
+        Pixel size in metres that masks are read at.
+    months : tuple of Month
+        Along time.
+    bands : tuple of str
+        Native names, along band.
+    products : tuple of tuple of (Product and tuple of bool)
+        For each month the products in cover order, and which bands each has.
+    area : bytes or None
+        The geometries in pixels of the grid (WKB), None for no clip.
+    all_touched : bool
+        Whether pixels count that the area only touches.
+    use_overviews : bool
+        Whether grids coarser than 20 m are read from the files' overviews.
+    missing : {"warn", "keep", "raise"}
+        What to do about a listed file that is gone.
+    transport : Transport
+        How the network is used.
+    """
+
+    grid: Grid
+    archive_url: str
+    native_m: int
+    months: tuple[Month, ...]
+    bands: tuple[str, ...]
+    products: tuple[tuple[tuple[Product, tuple[bool, ...]], ...], ...]
+    area: bytes | None
+    all_touched: bool
+    use_overviews: bool
+    missing: str
+    transport: Transport
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """``(time, band, y, x)``."""
+        return len(self.months), len(self.bands), *self.grid.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """int16; uint8 where all bands are FLG."""
+        return np.dtype("uint8" if set(self.bands) == {"FLG"} else "int16")
+
+    @property
+    def fill(self) -> int:
+        """Value of pixels outside: -10000, or 255 where all bands are FLG."""
+        return 255 if self.dtype == np.uint8 else NODATA
+
+    def sources(self, time: int, band: int) -> list[Source]:
+        """Name the files of one plane.
+
+        Parameters
+        ----------
+        time, band : int
+            Positions along the axes.
+
+        Returns
+        -------
+        list of Source
+            In cover order.
+        """
+        layer = BANDS[self.bands[band]]
+        year, month = self.months[time]
+        resolution_m = band_resolution(layer, self.native_m)
+        return [
+            Source(
+                url=self.archive_url + product.file(layer, resolution_m),
+                item=product.name,
+                band=layer.native,
+                month=f"{year:04}-{month:02}",
+                tile=tile_named(product.tile),
+                resolution_m=resolution_m,
+                dtype="uint8" if layer.kind == "flag" else "int16",
+            )
+            for product, has in self.products[time]
+            if has[band]
+        ]
+
+    def overviews_for(self, band: str) -> bool:
+        """Tell whether reduced images may serve; those of masks mean nothing.
+
+        Parameters
+        ----------
+        band : str
+            Native name.
+
+        Returns
+        -------
+        bool
+            True for reflectance on a grid coarser than any file's.
+        """
+        is_coarse = self.grid.resolution > max(band.resolution_m for band in BANDS.values())
+        return self.use_overviews and is_coarse and not BANDS[band].is_mask
+
+    def plane(self, month: Month, band: str) -> tuple[str, ...]:
+        """Tell one plane from others by the files that it comes from.
+
+        Parameters
+        ----------
+        month : Month
+            Year and month.
+        band : str
+            Native name.
+
+        Returns
+        -------
+        tuple of str
+            URLs in cover order.
+        """
+        sources = self.sources(self.months.index(month), self.bands.index(band))
+        return tuple(source.url for source in sources)
+
+
+def make_request(
+    inventory: Inventory,
+    grid: Grid,
+    months: Sequence[Month],
+    area: bytes | None,
+    *,
+    all_touched: bool,
+    use_overviews: bool,
+    missing: str,
+    transport: Transport,
+) -> Request:
+    """Boil an inventory down to what reading needs.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        What the archive has.
+    grid : Grid
+        The lattice, the inventory's own or a coarser one.
+    months : sequence of Month
+        Along time.
+    area : bytes or None
+        See `Request`.
+    all_touched : bool
+        See `Request`.
+    use_overviews : bool
+        See `Request`.
+    missing : str
+        See `Request`.
+    transport : Transport
+        See `Request`.
+
+    Returns
+    -------
+    Request
+        Ready to be read.
+    """
+    by_month: dict[Month, list[tuple[Product, tuple[bool, ...]]]] = {m: [] for m in months}
+    for cell in inventory.cells:
+        if cell.product is not None and cell.month in by_month:
+            by_month[cell.month].append((cell.product, cell.has))
+    return Request(
+        grid=grid,
+        archive_url=inventory.archive_url,
+        native_m=int(inventory.grid.resolution),
+        months=tuple(months),
+        bands=tuple(layer.native for layer in inventory.layers),
+        products=tuple(tuple(by_month[month]) for month in months),
+        area=area,
+        all_touched=all_touched,
+        use_overviews=use_overviews,
+        missing=missing,
+        transport=transport,
+    )
+
+
+async def read_request(
+    session: Session, request: Request, axes: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[GoneError]]:
+    """Read a part of the cube, every plane of it at once.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    request : Request
+        What is asked for.
+    axes : sequence of ndarray of int, ascending
+        Positions along time, band, y and x.
+
+    Returns
+    -------
+    pixels : ndarray, shape (time, band, y, x)
+        Nodata where nothing is.
+    gone : list of GoneError
+        Listed files that the archive has not got.
+
+    Raises
+    ------
+    ReadError
+        A file can't be read.
+    """
+    pixels = np.full([len(axis) for axis in axes], request.fill, dtype=request.dtype)
+    planes = await _planes(session, request, axes) if pixels.size else []
+    gone = await gather(plane.read(session, pixels[i, j]) for i, j, plane in planes)
+    return pixels, [error for errors in gone for error in errors]
+
+
+async def plan_request(
+    session: Session, request: Request, reads: Sequence[Sequence[np.ndarray]]
+) -> list[tuple[Source, Range]]:
+    """Say which ranges reading parts of the cube will fetch; headers are read for it.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    request : Request
+        What is asked for.
+    reads : sequence of sequence of ndarray of int, ascending
+        For each part the positions along time, band, y and x.
+
+    Returns
+    -------
+    list of tuple of Source and Range
+        By part, month, band and file; a block that several parts need is in the first.
+
+    Raises
+    ------
+    ReadError
+        A header can't be read.
+    """
+    known: set[tuple[str, tuple[int, int]]] = set()
+    found: list[tuple[Source, Range]] = []
+    for axes in reads:
+        planes = await _planes(session, request, axes) if all(len(axis) for axis in axes) else []
+        files = await gather(plane.plan(session) for _, _, plane in planes)
+        for source, image, targets in (item for items in files for item in items):
+            fresh = [t for t in targets if (source.url, t.block) not in known]
+            known.update((source.url, target.block) for target in targets if target.is_shared)
+            found += [(source, part) for part in merge_ranges(fresh, image)]
+    return found
+
+
+async def _planes(
+    session: Session, request: Request, axes: Sequence[np.ndarray]
+) -> list[tuple[int, int, Plane]]:
+    """Prepare every plane: masks and shares are made once for all that have the same tiles."""
+    times, bands, rows, columns = axes
+    mask = await in_thread(_mask, request, rows, columns)
+    if mask is not None and not mask.any():
+        return []
+    whole = mask is None or bool(mask.all())
+    window = Window(grid=request.grid, rows=rows, columns=columns, mask=None if whole else mask)
+    found = [
+        (i, j, tuple(sources))
+        for i, time in enumerate(times.tolist())
+        for j, band in enumerate(bands.tolist())
+        if (sources := request.sources(time, band))
+    ]
+    shares: dict[tuple[object, ...], Share] = {}
+    for _, _, files in found:
+        key = _share_key(files)
+        if key not in shares:
+            tiles = tuple(source.tile for source in files)
+            side_px = SIDE_M // files[0].resolution_m
+            shares[key] = await in_thread(share_window, window, tiles, side_px)
+    count = max(1, sum(len(files) for _, _, files in found))
+    requests = max(1, session.transport.max_connections // count)
+    return [
+        (
+            i,
+            j,
+            Plane(
+                sources=files,
+                share=shares[_share_key(files)],
+                overviews=request.overviews_for(files[0].band),
+                requests=requests,
+            ),
+        )
+        for i, j, files in found
+    ]
+
+
+def _share_key(sources: tuple[Source, ...]) -> tuple[object, ...]:
+    return tuple((source.tile.name, source.resolution_m) for source in sources)
+
+
+def _mask(request: Request, rows: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
+    if request.area is None:
+        return None
+    features = shapely.from_wkb(request.area).geoms
+    return inside(features, request.grid.shape, rows, columns, all_touched=request.all_touched)
