@@ -7,11 +7,18 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from s2l3a_xr._product import BANDS, Product
+from s2l3a_xr._tiles import SIDE_M, tile_named
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,3 +80,38 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no golden files: {folder} is missing (S2L3A_SHARED=folder points elsewhere)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lay_file() -> Callable[..., Path]:
+    """Return a function that writes a full-size file in DLR's layout, sparse but for its pixels."""
+
+    def lay(
+        root: Path,
+        pixels: np.ndarray,
+        *,
+        at: tuple[int, int] = (0, 0),
+        tile: str = "32UPC",
+        month: int = 3,
+        band: str = "B4",
+        resolution_m: int | None = None,
+        **options: object,
+    ) -> Path:
+        layer, place = BANDS[band], tile_named(tile)
+        step = resolution_m or layer.resolution_m
+        side = SIDE_M // step
+        product = Product(tile=tile, year=2021, month=month)
+        path = root / "S2_L3A_WASP" / "files" / product.file(layer, step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profile = {
+            "driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": pixels.dtype,
+            "crs": place.crs, "transform": from_origin(place.left, place.top, step, step),
+            "nodata": None if layer.kind == "flag" else -10000, "sparse_ok": True, "tiled": True,
+            "blockxsize": 256, "blockysize": 256, "compress": "DEFLATE", **options,
+        }  # fmt: skip
+        window = Window(at[1], at[0], pixels.shape[1], pixels.shape[0])
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(pixels, 1, window=window)
+        return path
+
+    return lay

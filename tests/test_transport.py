@@ -1,0 +1,430 @@
+"""Byte reads against a server that fails on demand."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+
+import pytest
+
+from s2l3a_xr._errors import GoneError, SelectionError, TransportError
+from s2l3a_xr._sample import Fault, SampleServer
+from s2l3a_xr._transport import Transport, run_with_session
+
+CONTENT = bytes(range(256)) * 400
+PATIENCE = {"idle_timeout_s": 0.3, "max_attempts": 4}
+
+
+@pytest.fixture(scope="module")
+def _site(tmp_path_factory):
+    root = tmp_path_factory.mktemp("site")
+    (root / "a.bin").write_bytes(CONTENT)
+    (root / "b.bin").write_bytes(CONTENT[::-1])
+    with (root / "huge.bin").open("wb") as stream:
+        stream.truncate(200 * 2**20)
+    with SampleServer(root) as server:
+        yield server
+
+
+@pytest.fixture
+def site(_site):
+    yield _site
+    _site.faults = []
+    _site.clear_log()
+
+
+def read(site, start=1000, stop=3000, *, path="/a.bin", **settings):
+    transport = Transport(**{**PATIENCE, **settings})
+    return run_with_session(transport, lambda s: s.read(site.origin + path, start, stop))
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1), (0, len(CONTENT)), (1000, 3000), (len(CONTENT) - 1, len(CONTENT))]
+)
+def test_a_range_is_answered_by_exactly_that_range(site, start, stop):
+    reply = read(site, start, stop)
+    assert reply.data == CONTENT[start:stop]
+    assert reply.total == len(CONTENT)
+    assert all(reply.stamp)
+    assert [(r.method, r.range, r.status) for r in site.log] == [("GET", (start, stop), 206)]
+
+
+def test_a_range_past_the_end_gives_what_there_is(site):
+    assert read(site, len(CONTENT) - 10, len(CONTENT) + 10).data == CONTENT[-10:]
+
+
+PASSING = {
+    **{
+        f"status {status}": Fault(match="a.bin", kind="status", status=status, count=2)
+        for status in (408, 429, 500, 502, 503, 504)
+    },
+    **{
+        kind: Fault(match="a.bin", kind=kind, count=2)
+        for kind in (
+            "reset", "close", "truncate", "reset_mid", "short", "short_range", "wrong_range",
+        )
+    },
+    "extra": Fault(match="a.bin", kind="extra", count=2),
+    "stall": Fault(match="a.bin", kind="stall", seconds=3, count=1),
+    "stall_mid": Fault(match="a.bin", kind="stall_mid", seconds=3, count=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_passing_fault_is_survived(site, fault):
+    site.faults = [fault]
+    started = time.monotonic()
+    assert read(site).data == CONTENT[1000:3000]
+    assert read(site, 0, 500).data == CONTENT[:500]
+    assert time.monotonic() - started < 2.5
+
+
+def test_slow_is_not_silent(site):
+    site.faults = [Fault(match="a.bin", kind="drip", seconds=0.1)]
+    assert read(site, 0, 8).data == CONTENT[:8]
+    assert len(site.log) == 1
+
+
+LASTING = {
+    "503": (Fault(match="a.bin", kind="status", status=503), 4, "answered 503"),
+    "reset": (Fault(match="a.bin", kind="reset"), 4, "the connection broke"),
+    "truncate": (Fault(match="a.bin", kind="truncate"), 4, "the connection broke"),
+    "wrong_range": (
+        Fault(match="a.bin", kind="wrong_range"), 4, "asked for bytes 1000-2999, the server sent",
+    ),
+    "stall": (Fault(match="a.bin", kind="stall", seconds=5), 3, r"no byte came for 0\.3 s"),
+    "stall_mid": (Fault(match="a.bin", kind="stall_mid", seconds=5), 3, "no byte came for"),
+    "401": (Fault(match="a.bin", kind="status", status=401), 1, "answered 401"),
+    "403": (Fault(match="a.bin", kind="status", status=403), 1, "answered 403"),
+    "416": (Fault(match="a.bin", kind="status", status=416), 1, "answered 416"),
+    "html": (Fault(match="a.bin", kind="html"), 1, "ignores the Range header"),
+    "html_range": (Fault(match="a.bin", kind="html_range"), 1, "text/html instead"),
+    "multipart": (
+        Fault(match="a.bin", kind="etag", headers={"Content-Type": "multipart/byteranges"}),
+        1, "multipart/byteranges instead",
+    ),
+    "no_content_range": (
+        Fault(match="a.bin", kind="no_content_range"), 1, "a part without saying which",
+    ),
+    "gzip": (
+        Fault(match="a.bin", kind="etag", headers={"Content-Encoding": "gzip"}),
+        1, "Content-Encoding gzip, though identity",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "attempts", "text"), LASTING.values(), ids=LASTING)
+def test_a_lasting_fault_becomes_an_error_that_names_the_place(site, fault, attempts, text):
+    site.faults = [fault]
+    started = time.monotonic()
+    with pytest.raises(TransportError, match=text) as caught:
+        read(site)
+    assert time.monotonic() - started < 3
+    # aiohttp by itself asks once more where a connection was cut before any answer
+    assert len(site.log) == (2 * attempts if fault.kind == "reset" else attempts)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert type(error) is type(caught.value)
+    assert error.url == site.origin + "/a.bin"
+    assert error.byte_range == (1000, 3000)
+    assert error.attempts == attempts
+    assert "bytes 1000-2999" in str(error)
+    site.faults = []
+    assert read(site).data == CONTENT[1000:3000]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_gone_is_a_fact_that_is_not_asked_twice_and_not_remembered(site, status):
+    site.faults = [Fault(match="a.bin", kind="status", status=status)]
+    with pytest.raises(GoneError) as caught:
+        read(site)
+    assert caught.value.status == status
+    assert len(site.log) == 1
+    site.faults = []
+    assert read(site).data == CONTENT[1000:3000]
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_an_announced_pause_holds_for_the_whole_host(site, form):
+    announced = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
+    headers = {"Retry-After": announced}
+    site.faults = [Fault(match="a.bin", kind="status", status=429, headers=headers, count=1)]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(read, site)
+        while not site.log:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        other = threads.submit(read, site, path="/b.bin")
+        assert first.result().data == CONTENT[1000:3000]
+        assert other.result().data == CONTENT[::-1][1000:3000]
+    refused, *later = site.log
+    assert [r.status for r in site.log] == [429, 206, 206]
+    assert all(0.9 < r.started - refused.started < 3 for r in later)
+
+
+@pytest.mark.parametrize(
+    "text", ["soon", "-5", "²", "9" * 50, formatdate(0, usegmt=True), "Sun, 99 Xxx"]
+)
+def test_an_announcement_that_makes_no_sense_is_no_obstacle(site, text, monkeypatch):
+    monkeypatch.setattr("s2l3a_xr._transport._http._LONGEST_PAUSE_S", 0.2)
+    headers = {"Retry-After": text}
+    site.faults = [Fault(match="a.bin", kind="status", headers=headers, count=1)]
+    assert read(site).data == CONTENT[1000:3000]
+
+
+def test_quick_failures_are_spread_even_when_the_server_says_at_once(site):
+    site.faults = [Fault(match="a.bin", kind="status", headers={"Retry-After": "0"}, count=5)]
+    started = time.monotonic()
+    read(site, max_attempts=7)
+    assert len(site.log) == 6
+    assert time.monotonic() - started > 0.05
+
+
+def test_a_server_without_ranges_is_refused_without_taking_the_file(site):
+    site.faults = [Fault(match="huge.bin", kind="ignore_range")]
+    with pytest.raises(TransportError, match="ignores the Range header"):
+        read(site, path="/huge.bin")
+    time.sleep(0.2)
+    assert len(site.log) == 1
+    assert site.log[0].bytes_sent < 50 * 2**20
+
+
+def test_a_body_without_length_is_read_no_further_than_asked():
+    head = (
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-2999/9000\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    piece = b"10000\r\n" + bytes(2**16) + b"\r\n"
+    sent = []
+
+    def answer(listener):
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer:
+                peer.recv(4096)
+                try:
+                    peer.sendall(head)
+                    for _ in range(2000):
+                        peer.sendall(piece)
+                        sent.append(len(piece))
+                except OSError:
+                    continue
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.bin"
+        with pytest.raises(TransportError, match="asked for 2000 bytes"):
+            run_with_session(Transport(max_attempts=1), lambda s: s.read(url, 1000, 3000))
+        listener.shutdown(socket.SHUT_RDWR)
+    assert sum(sent) < 2**26
+
+
+def test_a_page_larger_than_its_cap_is_refused(site):
+    def fetch(cap):
+        url = site.origin + "/a.bin"
+        return run_with_session(Transport(), lambda s: s.http.fetch(url, cap=cap))
+
+    assert fetch(len(CONTENT)).data == CONTENT
+    with pytest.raises(TransportError, match="larger than 1000 bytes"):
+        fetch(1000)
+
+
+def test_a_redirect_within_the_host_is_followed(site):
+    site.faults = [Fault(match="a.bin", kind="redirect", location="b.bin")]
+    reply = read(site)
+    assert reply.data == CONTENT[::-1][1000:3000]
+    assert reply.url == site.origin + "/b.bin"
+
+
+def test_a_redirect_to_another_host_needs_leave(site):
+    target = site.origin.replace("127.0.0.1", "localhost") + "/b.bin"
+    site.faults = [Fault(match="a.bin", kind="redirect", location=target)]
+    with pytest.raises(TransportError, match=r"allowed_hosts=\('localhost',\)"):
+        read(site)
+    assert [r.path for r in site.log] == ["/a.bin"]
+    assert read(site, allowed_hosts=("localhost",)).data == CONTENT[::-1][1000:3000]
+
+
+@pytest.mark.parametrize(
+    ("location", "text"),
+    [
+        ("/a.bin", "more than 5 redirects"),
+        ("file:///etc/passwd", "not followed"),
+        ("ftp://127.0.0.1/a.bin", "not followed"),
+        ("http://[", "no address"),
+        ("http://127.0.0.1:99999/", "no address"),
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_an_error(site, location, text):
+    site.faults = [Fault(match="a.bin", kind="redirect", location=location)]
+    with pytest.raises(TransportError, match=text) as caught:
+        read(site)
+    assert caught.value.url == site.origin + "/a.bin"
+    assert len(site.log) <= 6
+
+
+def test_a_closed_port_is_given_up_after_three_attempts():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(TransportError, match="no connection") as caught:
+        run_with_session(Transport(), lambda s: s.read(f"http://127.0.0.1:{port}/a", 0, 9))
+    assert caught.value.attempts == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog swallows SYN on Linux alone")
+def test_a_host_that_takes_no_connection_is_given_up_after_three_attempts():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        for peer in waiting:
+            peer.setblocking(False)
+            peer.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}/a.bin"
+        transport = Transport(connect_timeout_s=0.2)
+        with pytest.raises(TransportError, match="no connection") as caught:
+            run_with_session(transport, lambda s: s.read(url, 0, 9))
+        assert caught.value.attempts == 3
+        for peer in waiting:
+            peer.close()
+
+
+def test_an_unknown_host_is_named():
+    with pytest.raises(TransportError, match=r"server\.invalid"):
+        run_with_session(Transport(), lambda s: s.read("http://server.invalid/a", 0, 9))
+
+
+def test_no_more_connections_than_allowed(site):
+    site.latency_s = 0.02
+    try:
+        transport = Transport(max_connections=3)
+
+        async def many(session):
+            url = site.origin + "/a.bin"
+            return [
+                reply.data
+                for reply in await gather_all(session.read(url, i, i + 9) for i in range(40))
+            ]
+
+        assert run_with_session(transport, many) == [CONTENT[i : i + 9] for i in range(40)]
+    finally:
+        site.latency_s = 0.0
+    assert most_at_once(site.log) <= 3
+    assert len({r.peer_port for r in site.log}) <= 3
+
+
+async def gather_all(work):
+    from s2l3a_xr._loop import gather  # noqa: PLC0415
+
+    return await gather(work)
+
+
+def most_at_once(log):
+    events = sorted(
+        event for r in log for event in ((r.started, 1), (r.finished or float("inf"), -1))
+    )
+    running, most = 0, 0
+    for _, step in events:
+        running += step
+        most = max(most, running)
+    return most
+
+
+@pytest.mark.parametrize("name", ["max_connections", "idle_timeout_s", "max_attempts"])
+def test_settings_must_be_positive(name):
+    with pytest.raises(SelectionError, match=f"{name}=0"):
+        Transport(**{name: 0})
+
+
+@pytest.mark.parametrize("place", ["path", "file", "memory"])
+def test_other_places_are_read_alike(tmp_path, place):
+    fsspec = pytest.importorskip("fsspec")
+    url = {
+        "path": (tmp_path / "a.bin").as_posix(),
+        "file": (tmp_path / "a.bin").as_uri(),
+        "memory": "memory://site/a.bin",
+    }[place]
+    with fsspec.open(url, "wb") as stream:
+        stream.write(CONTENT)
+    reply = run_with_session(Transport(), lambda s: s.read(url, 1000, 3000))
+    assert (reply.data, reply.total) == (CONTENT[1000:3000], len(CONTENT))
+    end = run_with_session(Transport(), lambda s: s.read(url, len(CONTENT) - 5, 2**20))
+    assert end.data == CONTENT[-5:]
+    with pytest.raises(GoneError):
+        run_with_session(Transport(), lambda s: s.read(url + ".no", 0, 9))
+
+
+FORK = """
+import multiprocessing, os, sys, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+from s2l3a_xr._transport import Transport, run_with_session
+URL, METHOD = sys.argv[1:]
+def read(start):
+    transport = Transport(idle_timeout_s=5)
+    return run_with_session(transport, lambda s: s.read(URL, start, start + 9)).data
+if __name__ == "__main__":
+    want = [bytes(range(256))[start:start + 9] for start in range(4)]
+    assert [read(start) for start in range(4)] == want
+    with multiprocessing.get_context(METHOD).Pool(2) as pool:
+        assert pool.map(read, range(4), chunksize=1) == want
+    started = time.monotonic()
+    assert read(0) == want[0]
+    assert time.monotonic() - started < 2, "the child took the parent's connection"
+    print("right")
+"""
+
+STALL = """
+import sys
+from s2l3a_xr._transport import Transport, run_with_session
+print("go", flush=True)
+run_with_session(Transport(), lambda s: s.read(sys.argv[1], 0, 9))
+"""
+
+
+def spawn_script(code, *args):
+    return subprocess.Popen(  # noqa: S603 - our own script
+        [sys.executable, "-W", "default", *code, *args],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_read_right_and_leave_the_parent_its_connections(site, tmp_path, method):
+    if method == "fork" and not hasattr(os, "fork"):
+        pytest.skip("no fork on this platform")
+    script = tmp_path / "main.py"
+    script.write_text(FORK, encoding="ascii")
+    process = spawn_script([str(script)], site.origin + "/a.bin", method)
+    out, err = process.communicate(timeout=60)
+    assert (out.strip(), err) == ("right", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals go to the whole console there")
+def test_ctrl_c_ends_a_stalled_read_within_a_second(site):
+    site.faults = [Fault(match="a.bin", kind="stall", seconds=5)]
+    process = spawn_script(["-c", STALL], site.origin + "/a.bin")
+    assert process.stdout.readline() == "go\n"
+    while not site.log:
+        time.sleep(0.01)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert time.monotonic() - started < 1.5  # the interpreter's own end included
+    assert "KeyboardInterrupt" in err
+    assert "destroyed" not in err
+    assert "never retrieved" not in err
+    assert "Unclosed" not in err
