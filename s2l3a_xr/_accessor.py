@@ -78,7 +78,7 @@ class L3AAccessor:
         >>> aoi = (11.68, 51.94, 11.70, 51.96)
         >>> da = open_l3a(aoi, time="2021-05", bands=["B4", "B8"], archive=archive)
         >>> da.l3a.plan().attrs["summary"]
-        '2 files, 2 ranges, ... in 2 blocks'
+        '2 files, 4 ranges, ... kB in 8 blocks'
         """
         from s2l3a_xr._planning import plan_array  # noqa: PLC0415 - heavy, loaded when used
 

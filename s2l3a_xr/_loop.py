@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -80,12 +80,9 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         raise RuntimeError(msg)
     future = asyncio.run_coroutine_threadsafe(work, background_loop())
     try:
-        while True:
-            try:
-                return future.result(timeout=_SLICE_S)
-            except TimeoutError:
-                if future.done():
-                    return future.result()
+        while not wait([future], timeout=_SLICE_S).done:
+            pass
+        return future.result()
     except BaseException:
         future.cancel()
         raise
@@ -108,8 +105,11 @@ async def gather(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(item) for item in work]
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures.exceptions[0].__cause__
-    return [task.result() for task in tasks]
+        first = failures.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    # Raised in there, it would carry the group that carries it: pickle goes round for ever.
+    raise first
 
 
 class _Pool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -20,6 +22,16 @@ NOBODY = 255
 _MANY_VERTICES = 5000
 _LARGEST_BURN_PX = 2**28
 """Of larger grids, touched pixels are found window by window."""
+
+# rasterio swaps the process' warning filters while it rasterises: of two threads at once, the
+# second puts back what the first had set, and every warning stays silent from then on.
+_rasterio_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_rasterio_lock.acquire,
+        after_in_parent=_rasterio_lock.release,
+        after_in_child=_rasterio_lock.release,
+    )
 
 _Extent: TypeAlias = tuple[int, int, int, int]
 """First column and row, and those behind the last ones."""
@@ -130,15 +142,14 @@ def _burn(
     features = [feature for feature in features if not feature.is_empty]
     if not features:
         return np.zeros((bottom - top, right - left), dtype=bool)
-    # Doubled, which is exact: rasterio warns of a transform that is no more than the identity.
-    doubled = shapely.transform(np.array(features, dtype=object), lambda xy: xy * 2.0)
-    burnt: np.ndarray = rasterize(
-        doubled,
-        out_shape=(bottom - top, right - left),
-        transform=Affine(2.0, 0.0, 2.0 * left, 0.0, -2.0, -2.0 * top),
-        all_touched=all_touched,
-        dtype="uint8",
-    )
+    with _rasterio_lock:
+        burnt: np.ndarray = rasterize(
+            features,
+            out_shape=(bottom - top, right - left),
+            transform=Affine(1.0, 0.0, left, 0.0, -1.0, -top),
+            all_touched=all_touched,
+            dtype="uint8",
+        )
     return burnt.view(bool)
 
 

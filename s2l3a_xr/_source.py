@@ -158,13 +158,14 @@ async def _fetch_header(session: Session, url: str, *, overviews: bool) -> Heade
         try:
             header = _parse(file, url, first.stamp, overviews=overviews)
         except MissingBytesError as gap:
-            stop = max(gap.stop, gap.start + HEADER_BYTES)
-            if file.held + stop - gap.start > HEADER_CAP:
+            start = gap.start - gap.start % HEADER_BYTES  # what comes next may lie before it
+            stop = max(gap.stop, start + HEADER_BYTES)
+            if file.held + stop - start > HEADER_CAP:
                 msg = f"the TIFF header is longer than {HEADER_CAP} bytes"
                 raise FormatError(msg, url=url) from gap
-            more = await session.read(url, gap.start, stop)
+            more = await session.read(url, start, stop)
             check_same(url, more, stamp=first.stamp, total=first.total)
-            file.add(gap.start, bytes(more.data))
+            file.add(start, bytes(more.data))
         else:
             if session.store is not None:
                 kept = KeptHeader(total=first.total, stamp=first.stamp, pieces=file.pieces)

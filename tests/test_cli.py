@@ -74,7 +74,7 @@ def test_missing_months_are_told_on_stderr(run, server, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("search", "nowhere.geojson"), 2, "no such AOI file: nowhere.geojson"),
+        (("search", "nowhere.geojson"), 2, "no such AOI file: 'nowhere.geojson'"),
         (("search", "a,b,c,d"), 2, "minx,miny,maxx,maxy"),
         (("search", BOUNDS, "--bands", "B99"), 2, "no such band: 'B99'"),
         (("search", BOUNDS, "--months", "13"), 2, "13 is not in 1 to 12"),

@@ -77,6 +77,7 @@ def test_gather_raises_the_first_failure_as_it_is_and_cancels_the_rest():
     with pytest.raises(KeyError, match="first") as caught:
         run(gather([wait(), gather([wait(), fail()]), wait()]))
     assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.__context__ is None  # no way back to itself
     assert len(cancelled) == 3
     assert time.monotonic() - started < 5
 

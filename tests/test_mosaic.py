@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import geopandas as gpd
 import hypothesis.strategies as st
@@ -110,6 +112,19 @@ print("sound")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - our own script
     assert done.stdout == "sound\n", done.stderr
+
+
+def test_threads_leave_the_warning_filters_alone():
+    pixels = [shapely.box(0, -5, 5, 0)]
+    every = np.arange(90), np.arange(90)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [
+            threads.submit(inside, pixels, (90, 90), *every, all_touched=bool(i % 2))
+            for i in range(500)
+        ]
+    assert {job.result().sum() for job in jobs} <= {25, 36}
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("all_touched", [False, True])

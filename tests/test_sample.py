@@ -669,11 +669,24 @@ def test_ranges(server, asked, part):
     assert logged.peer_port > 0
 
 
-@pytest.mark.parametrize("asked", ["bytes=0-1,5-9", "bytes=9-5", "bytes=-", "lines=1-2", ""])
+@pytest.mark.parametrize("asked", ["bytes=9-5", "bytes=-", "lines=1-2", ""])
 def test_what_is_no_single_range_gets_the_whole_file(server, asked):
     reply = ask(server, FILE, Range=asked)
     assert reply.status == 200
     assert hashlib.sha256(reply.body).digest() == hashlib.sha256(CONTENT).digest()
+
+
+def test_several_ranges_come_in_parts_unless_that_is_switched_off(server):
+    reply = ask(server, FILE, Range="bytes=0-1,5-9")
+    kind = reply.headers["Content-Type"]
+    assert (reply.status, kind.partition(";")[0]) == (206, "multipart/byteranges")
+    parts = reply.body.split(b"--" + kind.partition("boundary=")[2].encode())
+    heads, bodies = zip(*(part.split(b"\r\n\r\n", 1) for part in parts[1:-1]), strict=True)
+    assert [body[:-2] for body in bodies] == [CONTENT[0:2], CONTENT[5:10]]
+    assert b"Content-range: bytes 5-9/%d" % SIZE in heads[1]
+    assert [tuple(r) for r in server.log[-1].ranges] == [(0, 2), (5, 10)]
+    server.many_ranges = False
+    assert ask(server, FILE, Range="bytes=0-1,5-9").status == 200
 
 
 def test_range_behind_the_end_is_416(server):

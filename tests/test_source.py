@@ -52,7 +52,6 @@ def test_one_small_request_is_enough_for_a_usual_file(site, tmp_path, lay_file):
 def test_a_long_header_is_read_on_and_kept(site, tmp_path, lay_file):
     source = source_of(site, lay_file(tmp_path, PIXELS, blockxsize=64, blockysize=64))
     assert read(source).layout.counts.shape == (172, 172)
-    print([r.ranges for r in site.log])
     assert 2 <= len(site.log) <= 4
     read(source)
     assert len(site.log) <= 4

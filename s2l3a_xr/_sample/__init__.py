@@ -12,7 +12,8 @@ from s2l3a_xr._sample._answers import ByteRange
 from s2l3a_xr._sample._archive import build_sample_archive
 from s2l3a_xr._sample._faults import Fault
 from s2l3a_xr._sample._layout import CogSpec, write_cog
-from s2l3a_xr._sample._server import LoggedRequest, SampleServer, serve_forever
+from s2l3a_xr._sample._log import LoggedRequest
+from s2l3a_xr._sample._server import SampleServer, serve_forever
 from s2l3a_xr._sample._tiles import (
     MISSING_MONTH,
     MONTHS,

@@ -20,7 +20,6 @@ from aiohttp import web
 
 from s2l3a_xr._sample._answers import (
     Answer,
-    ByteRange,
     asked_range,
     asked_ranges,
     file_answer,
@@ -30,50 +29,13 @@ from s2l3a_xr._sample._answers import (
 )
 from s2l3a_xr._sample._faults import Fault, FaultBook
 from s2l3a_xr._sample._listing import Form, read_folder, render_listing
+from s2l3a_xr._sample._log import LoggedRequest, Progress
 
 HOST = "127.0.0.1"
 BASE_PATH = "/S2_L3A_WASP/files/"
 
 _FORBIDDEN_IN_NAMES = re.compile(r"[\\:\0]")
 _EXTRA_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedRequest:
-    """One request as the server saw it."""
-
-    method: str
-    path: str
-    """Decoded path, without the query."""
-    range: ByteRange | None
-    """The bytes asked for, resolved against the file; None where no single range was asked."""
-    ranges: tuple[ByteRange, ...]
-    """All ranges asked for; the same one where there is only one."""
-    status: int
-    """Status sent; 0 where the connection was cut before one."""
-    bytes_sent: int
-    """Bytes of the body that were handed to the socket."""
-    started: float
-    """`time.monotonic` when the request had been read."""
-    finished: float | None
-    """`time.monotonic` when the answer had been written; None while it is not."""
-    peer_port: int
-    """Port of the client, one for each connection."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Progress:
-    """What became of a request so far; a client may look at the log before it ends."""
-
-    method: str
-    path: str
-    started: float
-    peer_port: int
-    range: ByteRange | None = None
-    ranges: tuple[ByteRange, ...] = ()
-    status: int = 0
-    bytes_sent: int = 0
-    finished: float | None = None
 
 
 @dataclass(slots=True)
@@ -135,7 +97,7 @@ class SampleServer:
         self.many_ranges = many_ranges
         self._wanted_port = port
         self._keep_log = log
-        self._log: list[_Progress] = []
+        self._log: list[Progress] = []
         self._faults: list[Fault] = []
         self._book = FaultBook()
         self._running: _Running | None = None
@@ -229,7 +191,7 @@ class SampleServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        progress = _Progress(
+        progress = Progress(
             method=request.method,
             path=request.rel_url.path,
             started=time.monotonic(),
@@ -244,7 +206,7 @@ class SampleServer:
         finally:
             progress.finished = time.monotonic()
 
-    async def _respond(self, request: web.BaseRequest, progress: _Progress) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest, progress: Progress) -> web.StreamResponse:
         path = request.rel_url.path
         found = self._find(path)
         if found is not None and found.is_file():
@@ -297,7 +259,7 @@ class SampleServer:
         request: web.BaseRequest,
         answer: Answer,
         fault: Fault | None,
-        progress: _Progress,
+        progress: Progress,
     ) -> web.StreamResponse:
         response = web.StreamResponse(
             status=answer.status, headers={**answer.headers, "Server": "Apache"}
@@ -391,7 +353,7 @@ def _hang_up(request: web.BaseRequest, *, reset: bool) -> web.StreamResponse:
 
 
 async def _send_raw(
-    request: web.BaseRequest, answer: Answer, fault: Fault, progress: _Progress
+    request: web.BaseRequest, answer: Answer, fault: Fault, progress: Progress
 ) -> web.StreamResponse:
     """Write an answer whose body and Content-Length differ, then cut the connection.
 

@@ -38,6 +38,8 @@ class Session:
         self.http = RangeHTTPFileSystem(transport)
         # Twice the connections, so that some unpack while others receive, and no more pile up.
         self.slots = asyncio.Semaphore(2 * transport.max_connections)
+        # rasterio hides a warning while it rasterises, in a way that two threads at once undo.
+        self.burning = asyncio.Lock()
         self.headers: SharedCache[Any] = SharedCache(2048)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
