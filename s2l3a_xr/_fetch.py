@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
 from s2l3a_xr._source import Header, check_same, forget_header
 from s2l3a_xr._tiff import Layout, decode_block
-from s2l3a_xr._transport import Session
+from s2l3a_xr._transport import Reply, Session
 
 Piece = tuple[Target, memoryview]
 
@@ -123,21 +124,37 @@ class BlockReader:
             await in_thread(self._unpack, [(target, memoryview(data))])
 
     async def _fetch(self, group: Sequence[Range], claimed: set[tuple[int, int]]) -> None:
+        """Fetch some ranges, unpacking each as soon as it is there."""
+        jobs: list[asyncio.Task[None]] = []
+
+        def take(position: int, reply: Reply) -> None:
+            jobs.append(asyncio.create_task(self._use(group[position], reply, claimed)))
+
         async with self.session.slots:
-            replies = await self.session.read_many(self.url, [(r.start, r.stop) for r in group])
-            pieces: list[Piece] = []
-            for part, reply in zip(group, replies, strict=True):
-                try:
-                    total, stamp = self.header.total, self.header.stamp
-                    check_same(self.url, reply, stamp=stamp, total=total)
-                except FileChangedError:
-                    forget_header(self.session, self.url)
-                    raise
-                pieces += self._cut(part, memoryview(reply.data))
-            for target, data in pieces:
-                if target.block in claimed:
-                    self.session.blocks.fill(self._key(target), bytes(data))
-            await in_thread(self._unpack, pieces)
+            try:
+                ranges = [(part.start, part.stop) for part in group]
+                await self.session.read_many(self.url, ranges, take)
+            except BaseException:
+                for job in jobs:
+                    job.cancel()
+                raise
+            finally:
+                ends = await asyncio.gather(*jobs, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+
+    async def _use(self, part: Range, reply: Reply, claimed: set[tuple[int, int]]) -> None:
+        try:
+            check_same(self.url, reply, stamp=self.header.stamp, total=self.header.total)
+        except FileChangedError:
+            forget_header(self.session, self.url)
+            raise
+        pieces = self._cut(part, memoryview(reply.data))
+        for target, data in pieces:
+            if target.block in claimed:
+                self.session.blocks.fill(self._key(target), bytes(data))
+        await in_thread(self._unpack, pieces)
 
     def _cut(self, part: Range, data: memoryview) -> list[Piece]:
         pieces = []

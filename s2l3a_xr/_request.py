@@ -275,8 +275,7 @@ async def _planes(
 ) -> list[tuple[int, int, Plane]]:
     """Prepare every plane: masks and shares are made once for all that have the same tiles."""
     times, bands, rows, columns = axes
-    async with session.burning:
-        mask = await in_thread(_mask, request, rows, columns)
+    mask = await in_thread(_mask, request, rows, columns)
     if mask is not None and not mask.any():
         return []
     whole = mask is None or bool(mask.all())

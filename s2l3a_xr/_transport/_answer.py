@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -11,7 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from s2l3a_xr._errors import GoneError, TransportError
-from s2l3a_xr._transport._multipart import CONTENT_RANGE, PartsError, take_apart
+from s2l3a_xr._transport._multipart import CONTENT_RANGE, PartParser, PartsError
 from s2l3a_xr._transport._settings import Reply
 
 _OK, _PARTIAL = 200, 206
@@ -42,6 +43,28 @@ class NoPartsError(Exception):
     """The server does not answer several ranges with several parts."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Delivery:
+    """Ranges that are still to come, and who takes them.
+
+    Parameters
+    ----------
+    left : dict
+        Position by range.
+    take : callable
+        Called with position and reply, once for each range, as soon as it is there.
+    """
+
+    left: dict[tuple[int, int], int]
+    take: Callable[[int, Reply], None]
+
+    def hand_over(self, byte_range: tuple[int, int], reply: Reply) -> None:
+        """Hand a range on, unless that was done."""
+        position = self.left.pop(byte_range, None)
+        if position is not None:
+            self.take(position, reply)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What to ask for: ranges, or the whole file up to a cap."""
@@ -50,6 +73,8 @@ class Wish:
     cap: int | None = None
     tries_parts: bool = False
     """Ask for the last byte as well, to see whether the server takes several ranges."""
+    delivery: Delivery | None = None
+    """Who takes the ranges; without it there is one, and its reply is returned."""
 
     @property
     def takes_parts(self) -> bool:
@@ -66,9 +91,13 @@ class Wish:
         spans += ["-1"] if self.tries_parts else []
         return {"Range": f"bytes={','.join(spans)}"} if spans else {}
 
+    def rest(self) -> Wish:
+        """Ask only for what has not come yet."""
+        return replace(self, ranges=tuple(self.delivery.left)) if self.delivery else self
 
-async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) -> list[Reply]:
-    """Check an answer and read its body.
+
+async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) -> Reply:
+    """Check an answer and read its body, handing ranges on where somebody takes them.
 
     Parameters
     ----------
@@ -81,8 +110,8 @@ async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) ->
 
     Returns
     -------
-    list of Reply
-        One for each range, or one for the whole file.
+    Reply
+        The whole file, or the last range.
 
     Raises
     ------
@@ -95,12 +124,15 @@ async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) ->
     """
     _check_status(response, url, wish)
     if not wish.ranges:
-        return [await _whole_body(response, url, wish.cap)]
+        return await _whole_body(response, url, wish.cap)
     if response.content_type == "multipart/byteranges" and wish.takes_parts:
         return await _parts(response, wish)
     if len(wish.ranges) > 1:
         raise NoPartsError
-    return [await _ranged_body(response, url, wish.ranges[0])]
+    reply = await _ranged_body(response, url, wish.ranges[0])
+    if wish.delivery is not None:
+        wish.delivery.hand_over(wish.ranges[0], reply)
+    return reply
 
 
 def _check_status(response: aiohttp.ClientResponse, url: str, wish: Wish) -> None:
@@ -182,16 +214,35 @@ async def _ranged_body(
     return _reply(response, data, total)
 
 
-async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> list[Reply]:
+async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
+    """Take the parts as they arrive; a range may lie within a larger part."""
     asked = sum(stop - start for start, stop in wish.ranges)
     allowed = 2 * asked + _PART_OVERHEAD * (len(wish.ranges) + 1)
-    body = await _read_up_to(response, allowed)
-    try:
-        pieces, total = take_apart(body, _boundary(response), wish.ranges)
-    except PartsError as exc:
-        msg = f"the answer in parts is broken: {exc}"
-        raise PassingError(msg, status=response.status) from exc
-    return [_reply(response, piece, total) for piece in pieces]
+    parser = PartParser(_boundary(response))
+    missing = set(wish.ranges)
+    reply: Reply | None = None
+    async for data in response.content.iter_any():
+        allowed -= len(data)
+        try:
+            parts = parser.feed(data)
+        except PartsError as exc:
+            msg = f"the answer in parts is broken: {exc}"
+            raise PassingError(msg, status=response.status) from exc
+        for part in parts:
+            for start, behind in list(missing):
+                stop = min(behind, part.total)
+                if part.start <= start and stop <= part.stop:
+                    piece = memoryview(part.data)[start - part.start : stop - part.start]
+                    reply = _reply(response, piece, part.total)
+                    missing.discard((start, behind))
+                    if wish.delivery is not None:
+                        wish.delivery.hand_over((start, behind), reply)
+        if parser.is_done or allowed < 0:
+            break
+    if missing or reply is None:
+        msg = f"the answer in parts lacks {len(missing)} of {len(wish.ranges)} ranges"
+        raise PassingError(msg, status=response.status)
+    return reply
 
 
 def _boundary(response: aiohttp.ClientResponse) -> str:

@@ -9,7 +9,7 @@ import random
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -19,7 +19,13 @@ from fsspec.implementations.http import HTTPFileSystem
 
 from s2l3a_xr._errors import TransportError, redact
 from s2l3a_xr._loop import background_loop, gather
-from s2l3a_xr._transport._answer import NoPartsError, PassingError, Wish, take_answer
+from s2l3a_xr._transport._answer import (
+    Delivery,
+    NoPartsError,
+    PassingError,
+    Wish,
+    take_answer,
+)
 from s2l3a_xr._transport._settings import Reply, Transport
 
 _log = logging.getLogger(__name__)
@@ -94,7 +100,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             Any other answer that can't be used, or no answer after all attempts.
         """
         ranges = () if byte_range is None else (byte_range,)
-        return (await self._persist(url, Wish(ranges=ranges, cap=cap)))[0]
+        return await self._persist(url, Wish(ranges=ranges, cap=cap))
 
     async def fetch_first(self, url: str, stop: int) -> Reply:
         """Get a file's first bytes, and learn from it whether the host takes many ranges.
@@ -118,7 +124,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         if host not in self._takes_many:
             self._takes_many[host] = False  # nobody else tries it out meanwhile
             with contextlib.suppress(NoPartsError):
-                return (await self._persist(url, Wish(ranges=((0, stop),), tries_parts=True)))[0]
+                return await self._persist(url, Wish(ranges=((0, stop),), tries_parts=True))
         return await self.fetch(url, (0, stop))
 
     def takes_many(self, url: str) -> bool:
@@ -136,7 +142,9 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         """
         return self._takes_many.get(urlsplit(url).netloc, False)
 
-    async def fetch_many(self, url: str, ranges: Sequence[tuple[int, int]]) -> list[Reply]:
+    async def fetch_many(
+        self, url: str, ranges: Sequence[tuple[int, int]], take: Callable[[int, Reply], None]
+    ) -> None:
         """Get several ranges of a file, in one request where the host takes that.
 
         Parameters
@@ -144,21 +152,20 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         url : str
             http or https.
         ranges : sequence of tuple of int
-            First byte and the byte behind the last one of each.
-
-        Returns
-        -------
-        list of Reply
-            One for each range, as from `fetch`.
+            First byte and the byte behind the last one of each; no range twice.
+        take : callable
+            Called with a range's position and its reply as soon as it is there.
         """
+        delivery = Delivery(left={r: i for i, r in enumerate(ranges)}, take=take)
         if len(ranges) > 1 and self.takes_many(url):
             try:
-                return await self._persist(url, Wish(ranges=tuple(ranges)))
+                await self._persist(url, Wish(ranges=tuple(ranges), delivery=delivery))
             except NoPartsError:
                 self._takes_many[urlsplit(url).netloc] = False
-        return await gather(self.fetch(url, byte_range) for byte_range in ranges)
+        singles = [Wish(ranges=(left,), delivery=delivery) for left in delivery.left]
+        await gather(self._persist(url, wish) for wish in singles)
 
-    async def _persist(self, url: str, wish: Wish) -> list[Reply]:
+    async def _persist(self, url: str, wish: Wish) -> Reply:
         """Ask until the answer is right, or it is clear that it will not be."""
         silences = 0
         attempt = 0
@@ -167,7 +174,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             attempt += 1
             await self._wait_until_open(host)
             try:
-                replies = await self._follow(url, wish)
+                reply = await self._follow(url, wish)
             except PassingError as exc:
                 silences += exc.kind == "silence"
                 alive = time.monotonic() - self._last_success.get(host, -_RECENT_S) < _RECENT_S
@@ -185,11 +192,12 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                     ) from exc
                 _log.debug("attempt %d of %s failed: %s", attempt, redact(url), exc)
                 await self._pause(host, attempt, exc.pause_s)
+                wish = wish.rest()
             except TransportError as exc:
                 raise exc.at(byte_range=wish.span, attempts=attempt) from exc.__cause__
             else:
                 self._last_success[host] = time.monotonic()
-                return replies
+                return reply
 
     async def _wait_until_open(self, host: str) -> None:
         while (left := self._open_again[host] - time.monotonic()) > 0:
@@ -202,7 +210,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         longest = min(5.0, 0.1 * 2 ** (attempt - 1))
         await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - jitter, no secret
 
-    async def _follow(self, url: str, wish: Wish) -> list[Reply]:
+    async def _follow(self, url: str, wish: Wish) -> Reply:
         here = url
         for _ in range(_MAX_REDIRECTS + 1):
             answer = await self._attempt(here, wish)
@@ -231,7 +239,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             raise TransportError(msg, url=url)
         return target
 
-    async def _attempt(self, url: str, wish: Wish) -> list[Reply] | str:
+    async def _attempt(self, url: str, wish: Wish) -> Reply | str:
         """Ask once; a str is where a redirect leads."""
         try:
             async with self._connected().get(
@@ -242,10 +250,10 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             ) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     return response.headers["Location"]
-                replies = await take_answer(response, url, wish)
+                reply = await take_answer(response, url, wish)
                 if response.content_type == "multipart/byteranges":
                     self._takes_many[urlsplit(url).netloc] = True
-                return replies
+                return reply
         except aiohttp.ClientConnectorCertificateError as exc:
             msg = f"the server's certificate can't be trusted: {exc}"
             raise TransportError(msg, url=url) from exc

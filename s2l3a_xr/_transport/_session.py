@@ -38,8 +38,6 @@ class Session:
         self.http = RangeHTTPFileSystem(transport)
         # Twice the connections, so that some unpack while others receive, and no more pile up.
         self.slots = asyncio.Semaphore(2 * transport.max_connections)
-        # rasterio hides a warning while it rasterises, in a way that two threads at once undo.
-        self.burning = asyncio.Lock()
         self.headers: SharedCache[Any] = SharedCache(2048)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
@@ -108,7 +106,9 @@ class Session:
         """
         return await (self.http.fetch_first(url, stop) if is_http(url) else self.read(url, 0, stop))
 
-    async def read_many(self, url: str, ranges: Sequence[tuple[int, int]]) -> list[Reply]:
+    async def read_many(
+        self, url: str, ranges: Sequence[tuple[int, int]], take: Callable[[int, Reply], None]
+    ) -> None:
         """Read several ranges of a file, in as few requests as its host allows.
 
         Parameters
@@ -116,16 +116,18 @@ class Session:
         url : str
             A URL that fsspec knows, or a local path.
         ranges : sequence of tuple of int
-            First byte and the byte behind the last one of each.
-
-        Returns
-        -------
-        list of Reply
-            One for each range, as from `read`.
+            First byte and the byte behind the last one of each; no range twice.
+        take : callable
+            Called with a range's position and its reply as soon as it is there.
         """
         if is_http(url):
-            return await self.http.fetch_many(url, ranges)
-        return await gather(self.read(url, *byte_range) for byte_range in ranges)
+            await self.http.fetch_many(url, ranges, take)
+            return
+
+        async def one(position: int, start: int, stop: int) -> None:
+            take(position, await self.read(url, start, stop))
+
+        await gather(one(position, *byte_range) for position, byte_range in enumerate(ranges))
 
     def takes_many(self, url: str) -> bool:
         """Tell whether several ranges of a file come in one request.
