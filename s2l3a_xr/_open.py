@@ -27,7 +27,7 @@ from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._grid import Grid, grid_around
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._mosaic import to_pixels
-from s2l3a_xr._product import BANDS, QUANTIFICATION, resolve_bands
+from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
 from s2l3a_xr._tiles import tile_named
@@ -88,7 +88,7 @@ def search_l3a(
     """
     area = read_aoi(aoi)
     selection = select_months(years, months, time)
-    names = (bands,) if isinstance(bands, str) else tuple(bands)
+    names = band_names(bands)
     layers = resolve_bands(names)
     place = open_archive(archive)
     return run_with_session(

@@ -103,6 +103,33 @@ BANDS: dict[str, Band] = {
 _BY_ANY_NAME = {name: band for band in BANDS.values() for name in (band.native, band.common)}
 
 
+def band_names(bands: object) -> tuple[str, ...]:
+    """Take what a user wrote for bands.
+
+    Parameters
+    ----------
+    bands : object
+        A name or several.
+
+    Returns
+    -------
+    tuple of str
+        As written.
+
+    Raises
+    ------
+    SelectionError
+        It is neither.
+    """
+    if isinstance(bands, str):
+        return (bands,)
+    names = tuple(bands) if isinstance(bands, Iterable) else (bands,)
+    if all(isinstance(name, str) for name in names):
+        return names
+    msg = f"bands={bands!r} must be a band's name or several of them, such as ['B4', 'B8']."
+    raise SelectionError(msg)
+
+
 def resolve_bands(names: str | Iterable[str]) -> tuple[Band, ...]:
     """Find bands by native or common name.
 

@@ -10,12 +10,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
 import xarray as xr
 
 import s2l3a_xr
 from s2l3a_xr import MissingError, MissingWarning, SelectionError, open_l3a
-from s2l3a_xr._sample import SAMPLE_AOI, Fault
+from s2l3a_xr._sample import SAMPLE_AOI, Fault, SampleServer
 
 AOI = (11.68, 51.94, 11.74, 51.98)
 
@@ -237,3 +238,132 @@ def test_gone_files_are_told(server):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (da.compute()[0] != -10000).any()
+
+
+def test_bands_that_are_no_names(server):
+    with pytest.raises(SelectionError, match="bands=5 must be"):
+        open_l3a(AOI, time="2021-05", bands=5, archive=server.url)
+
+
+def planned_and_fetched(server, da):
+    plan = da.l3a.plan()
+    server.clear_log()
+    da.compute()
+    fetched = {
+        (entry.path, span.start, span.stop)
+        for entry in tif_requests(server)
+        for span in entry.ranges
+    }
+    names = {url.removeprefix(server.origin) for url in plan["url"]}
+    assert {path for path, _, _ in fetched} == names
+    spans = zip(plan["url"], plan["start"], plan["stop"], strict=True)
+    return {(url.removeprefix(server.origin), a, b) for url, a, b in spans}, fetched
+
+
+@pytest.mark.parametrize("many", [True, False])
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda da: da,
+        lambda da: da.isel(time=0, band=1, y=slice(100, 200)),
+        lambda da: da.isel(x=slice(None, None, 7)),
+        lambda da: (da.isel(band=[0]) / 2).mean("time"),
+    ],
+    ids=["all", "window", "thinned", "computed"],
+)
+@pytest.mark.parametrize("chunks", ["auto", {"time": 1}, None])
+def test_plan_is_what_the_server_sees(fresh_server, chunks, select, many):
+    fresh_server.many_ranges = many
+    da = open_l3a(
+        AOI, time="2021-04/2021-05", bands=["B4", "B8"], archive=fresh_server.url, chunks=chunks
+    )
+    chosen = select(da)
+    if chunks is None and chosen.variable._in_memory:
+        with pytest.raises(SelectionError, match="nothing to plan"):
+            chosen.l3a.plan()
+        return
+    planned, fetched = planned_and_fetched(fresh_server, chosen)
+    assert planned == fetched
+    assert planned
+
+
+def test_plan_counts_a_block_that_two_chunks_share_once(fresh_server):
+    da = open_l3a(AOI, time="2021-05", bands="B4", archive=fresh_server.url, chunks={"y": 100})
+    plan = da.l3a.plan()
+    whole = open_l3a(AOI, time="2021-05", bands="B4", archive=fresh_server.url).l3a.plan()
+    assert plan["blocks"].sum() == whole["blocks"].sum()
+    assert plan.attrs["summary"].endswith(f"in {whole['blocks'].sum()} blocks")
+
+
+def test_nothing_to_plan(da):
+    with pytest.raises(SelectionError, match="nothing to plan"):
+        da.compute().l3a.plan()
+
+
+def test_many_ranges_come_in_one_request_where_the_host_does_that(fresh_server):
+    few = s2l3a_xr.Transport(max_connections=6)  # more would share the ranges of six files
+    options = {"time": "2021-04/2021-06", "bands": ["B2", "B4"], "transport": few}
+    options["archive"] = fresh_server.url
+    expected = open_l3a(AOI, **options).compute()
+    files = [entry for entry in tif_requests(fresh_server) if len(entry.ranges) > 1]
+    assert len(tif_requests(fresh_server)) == 2 * 6
+    assert len(files) >= 6
+    with SampleServer(fresh_server.root, many_ranges=False) as single:
+        xr.testing.assert_equal(open_l3a(AOI, **options | {"archive": single.url}), expected)
+        refused = [entry for entry in tif_requests(single) if entry.status == 200]
+        assert len(refused) == 1
+
+
+@pytest.mark.parametrize("resolution", [40, 80])
+def test_coarse_grids_come_from_overviews(server, sample_root, resolution):
+    tile = gpd.GeoSeries([shapely.box(600000, 5690220, 709800, 5800020)], crs=32632)
+    options = {"time": "2021-05", "bands": "B4", "archive": server.url}
+    da = open_l3a(tile, resolution=resolution, **options)
+    ours = da.compute().squeeze().to_numpy()
+    fetched = sum(entry.bytes_sent for entry in tif_requests(server))
+    url = s2l3a_xr.search_l3a(tile, **options).to_dataframe()["url"][0]
+    path = sample_root / url.removeprefix(server.origin + "/")
+    with rasterio.open(path, overview_level=resolution // 40) as file:
+        overview = file.read(1)
+        steps = np.abs(np.array(file.res))
+    overview[overview < 0] = -10000
+    index = np.floor((np.arange(ours.shape[0]) + 0.5) * resolution / steps[0]).astype(int)
+    np.testing.assert_array_equal(ours, overview[np.ix_(index, index)])
+    assert fetched < path.stat().st_size / (3 if resolution == 40 else 8)
+    assert "no statistics" in da.attrs["comment"]
+
+
+def test_coarse_grids_without_overviews_take_single_pixels(server):
+    options = {"time": "2021-05", "bands": "B4", "archive": server.url, "clip": False}
+    coarse = open_l3a(AOI, resolution=40, use_overviews=False, **options).squeeze()
+    fine = open_l3a(AOI, **options).squeeze()
+    inner = coarse.isel(x=slice(1, -1), y=slice(1, -1))
+    # The centre of a 40 m pixel is a corner of 10 m pixels: the one south-east of it is taken.
+    near = fine.sel(x=inner.x + 5, y=inner.y - 5)
+    np.testing.assert_array_equal(inner, near)
+
+
+@pytest.mark.parametrize("resolution", [0, -10, 15, True])
+def test_resolutions_that_can_t_be(server, resolution):
+    with pytest.raises(SelectionError, match="multiple of 10"):
+        open_l3a(AOI, time="2021-05", archive=server.url, resolution=resolution)
+
+
+def test_a_cache_folder_serves_without_the_network(fresh_server, tmp_path):
+    transport = s2l3a_xr.Transport(cache_dir=str(tmp_path))
+    inventory = s2l3a_xr.search_l3a(
+        AOI, time="2021-04/2021-05", bands=["B4", "B5"], archive=fresh_server.url
+    )
+    first = open_l3a(inventory=inventory, transport=transport).compute()
+    fresh_server.clear_log()
+    # Other settings have another session: as another process, it knows only what is on disk.
+    later = s2l3a_xr.Transport(cache_dir=str(tmp_path), max_connections=3)
+    da = open_l3a(inventory=inventory, transport=later)
+    assert da.l3a.plan().empty
+    np.testing.assert_array_equal(da, first)
+    assert not fresh_server.log
+    smaller = s2l3a_xr.Transport(cache_dir=str(tmp_path), cache_bytes=200_000)
+    for path in tmp_path.glob("*/*.header"):
+        path.write_bytes(b"spoilt")
+    np.testing.assert_array_equal(open_l3a(inventory=inventory, transport=smaller), first)
+    assert fresh_server.log
