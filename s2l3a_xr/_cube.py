@@ -20,7 +20,7 @@ from dask.utils import parse_bytes
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from s2l3a_xr._errors import GoneError, MissingWarning
+from s2l3a_xr._errors import GoneError, MissingWarning, ReadError
 from s2l3a_xr._request import Request, read_request
 from s2l3a_xr._transport import run_with_session
 
@@ -80,15 +80,24 @@ class L3AArray(BackendArray):
             nothing = np.array(self.request.fill, self.dtype)
             pixels = np.broadcast_to(nothing, [len(axis) for axis in axes])
         else:
-            pixels, gone = run_with_session(
-                self.request.transport, lambda session: read_request(session, self.request, axes)
-            )
+            pixels, gone = self._read_now(axes)
             if gone:
                 self._tell(gone)
         scalars = tuple(
             0 if np.ndim(i) == 0 and not isinstance(i, slice) else slice(None) for i in key
         )
         return pixels[scalars]
+
+    def _read_now(self, axes: list[np.ndarray]) -> tuple[np.ndarray, list[GoneError]]:
+        try:
+            return run_with_session(
+                self.request.transport, lambda session: read_request(session, self.request, axes)
+            )
+        except ReadError as exc:
+            # Errors of other libraries in the chain may not survive the way from a worker, and
+            # would take this one along; what they say is in its message.
+            exc.__cause__ = exc.__context__ = None
+            raise
 
     def _tell(self, gone: list[GoneError]) -> None:
         if self.request.missing == "raise":

@@ -184,7 +184,7 @@ def share_out(
     for position in reversed(range(len(layers))):
         owner[footprint(layers[position])] = position
     if mask is not None:
-        owner[~mask] = NOBODY
+        np.copyto(owner, NOBODY, where=~mask)
     return owner
 
 

@@ -87,7 +87,7 @@ class Share:
     layers : tuple of tuple of Axis
         The tiles' full images under the window.
     owner : ndarray of uint8 or None
-        From `share_out`; None where one tile gives every pixel.
+        From `share_out`; None where there is one tile alone.
     wanted : tuple of (ndarray of bool or None)
         Per tile, the pixels that it has to give; None for all.
     """
@@ -160,12 +160,22 @@ def share_window(window: Window, tiles: tuple[Tile, ...], side_px: int) -> Share
         Who gives what.
     """
     layers = tuple(window.lay(tile, side_px) for tile in tiles)
-    sizes = [tuple(axis.pixels.size for axis in layer) for layer in layers]
-    if len(tiles) == 1 and window.mask is None and sizes[0] == window.shape:
-        return Share(window=window, tiles=tiles, layers=layers, owner=None, wanted=(None,))
+    if len(tiles) == 1:
+        wanted = (_of_one(window, layers[0]),)
+        return Share(window=window, tiles=tiles, layers=layers, owner=None, wanted=wanted)
     owner = share_out(window.shape, layers, window.mask)
-    wanted = tuple(owner == position for position in range(len(tiles)))
-    return Share(window=window, tiles=tiles, layers=layers, owner=owner, wanted=wanted)
+    each = tuple(owner == position for position in range(len(tiles)))
+    return Share(window=window, tiles=tiles, layers=layers, owner=owner, wanted=each)
+
+
+def _of_one(window: Window, layer: tuple[Axis, Axis]) -> np.ndarray | None:
+    """Say what a single tile has to give; None for all, where all of the window is its own."""
+    part = footprint(layer)
+    if all(span == slice(0, size) for span, size in zip(part, window.shape, strict=True)):
+        return window.mask
+    wanted = np.zeros(window.shape, dtype=bool)
+    wanted[part] = True if window.mask is None else window.mask[part]
+    return wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
