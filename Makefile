@@ -23,7 +23,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint bench bench-quick docs audit clean
+.PHONY: help venv demo test lint bench bench-quick audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -53,10 +53,6 @@ bench: $(STAMP)  ## All benchmarks
 
 bench-quick: $(STAMP)  ## The benchmarks that count requests and bytes
 	"$(BIN)/python" benchmarks/run.py --quick $(ARGS)
-
-docs: $(STAMP)  ## The documentation, in site/
-	@$(INTO_VENV) --group docs
-	"$(BIN)/mkdocs" build --strict
 
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt
 	@$(INTO_VENV) --group audit

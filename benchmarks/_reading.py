@@ -189,7 +189,7 @@ def _begin(bench: Bench, case: CaseResult, request: Request, network: Network) -
 
 
 def _frugal(case: CaseResult, bound: Bound) -> list[Goal]:
-    """Issue 2's figures, which hold in any region."""
+    """Count requests and bytes, whose limits hold in any region."""
     requests, sent = case.value(OURS, "tif_requests"), case.value(OURS, "sent_bytes")
     return [
         Goal.at_most("requests for files", requests, bound.files + bound.rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -29,6 +29,7 @@ class SharedCache(Generic[_V]):
         self._weigh = weigh
         self._weight = 0
         self._entries: OrderedDict[Hashable, asyncio.Future[_V]] = OrderedDict()
+        self._waiting: Counter[Hashable] = Counter()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[_V]]) -> _V:
         """Return the value, made by whoever asked first.
@@ -106,7 +107,13 @@ class SharedCache(Generic[_V]):
         future = self._entries.get(key)
         if future is None:
             return None
-        await asyncio.wait([future])
+        self._waiting[key] += 1
+        try:
+            await asyncio.wait([future])
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
         if future.cancelled():
             return None
         if key in self._entries:
@@ -132,6 +139,21 @@ class SharedCache(Generic[_V]):
                 break
             if oldest != key and self._entries[oldest].done():
                 self._weight -= self._weigh(self._entries.pop(oldest).result())
+
+    def is_awaited(self, key: Hashable) -> bool:
+        """Tell whether somebody waits for a claimed value.
+
+        Parameters
+        ----------
+        key : hashable
+            Its name.
+
+        Returns
+        -------
+        bool
+            True where the value is wanted now.
+        """
+        return key in self._waiting
 
     def release(self, key: Hashable) -> None:
         """Give the promise back, if it was not kept.

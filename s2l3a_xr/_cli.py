@@ -94,6 +94,13 @@ def search(aoi: str, as_json: bool, **selection: str | None) -> None:
     help="How the files are packed.",
 )
 @click.option("--no-clip", is_flag=True, help="Keep AOI's bounding box instead of clipping.")
+@click.option(
+    "--missing",
+    type=click.Choice(["warn", "keep", "raise"]),
+    default="warn",
+    show_default=True,
+    help="Leave empty months out, write them as nodata, or stop.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that hold something else.")
 @click.option("--quiet", is_flag=True, help="No summary and no progress bar.")
 def download(
@@ -101,6 +108,7 @@ def download(
     out: Path,
     profile: Any,  # noqa: ANN401 - one of the choices
     no_clip: bool,
+    missing: Any,  # noqa: ANN401 - one of the choices
     overwrite: bool,
     quiet: bool,
     **selection: str | None,
@@ -115,7 +123,7 @@ def download(
     inventory = _search(aoi, selection)
     if not quiet:
         click.echo(inventory.summary(), err=True)
-    da = open_l3a(inventory=inventory, clip=not no_clip)
+    da = open_l3a(inventory=inventory, clip=not no_clip, missing=missing)
     for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
         click.echo(path)
 
@@ -145,7 +153,7 @@ def demo(out: Path) -> None:
         server.clear_log()
         began = time.perf_counter()
         da = open_l3a(inventory=inventory)
-        click.echo(f"{da!r}\n")
+        click.echo(f"{da!r}\n\nTo be read: {da.l3a.plan().attrs['summary']}.\n")
         paths = to_geotiff(da, out, overwrite=True)
         took_s = time.perf_counter() - began
         fetched = sum(request.bytes_sent for request in server.log)
@@ -168,12 +176,16 @@ def serve_sample(port: int, latency: float) -> None:
     from s2l3a_xr._sample import serve_forever  # noqa: PLC0415 - heavy
 
     root = _sample_archive()
-    serve_forever(
-        root,
-        port=port,
-        latency_s=latency,
-        ready=lambda url: click.echo(f"Serving {url} (Ctrl-C ends it); pass it as --archive."),
-    )
+    try:
+        serve_forever(
+            root,
+            port=port,
+            latency_s=latency,
+            ready=lambda url: click.echo(f"Serving {url} (Ctrl-C ends it); pass it as --archive."),
+        )
+    except (OSError, OverflowError) as exc:
+        msg = f"port {port} can't be used ({exc}); choose another with --port, 0 takes any."
+        raise SelectionError(msg) from exc
 
 
 def _sample_archive() -> Path:

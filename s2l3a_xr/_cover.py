@@ -23,6 +23,8 @@ _NAMES_AT_ONCE = 10
 """Names that one objective ranks: powers of two, kept far below the solver's tolerance."""
 
 _SLIVER_M2 = 1e-3
+_SLIVER_SHARE = 1e-6
+"""Smaller parts of the area, in square metres or as a share, come from rounding."""
 _SEGMENT_M = 2000.0
 
 
@@ -125,17 +127,18 @@ def _depth(area: BaseGeometry, footprint: BaseGeometry) -> int:
 
 def _cells(area: BaseGeometry, footprints: Sequence[BaseGeometry]) -> dict[frozenset[int], float]:
     """Cut the area along all borders: size of each part by the tiles that hold it."""
+    sliver = min(_SLIVER_M2, _SLIVER_SHARE * area.area)
     parts: dict[frozenset[int], BaseGeometry] = {frozenset(): area}
     for index, footprint in enumerate(footprints):
         cut: dict[frozenset[int], BaseGeometry] = {}
         for members, part in parts.items():
             inside = part.intersection(footprint)
-            if inside.area <= _SLIVER_M2:
+            if inside.area <= sliver:
                 cut[members] = part
                 continue
             cut[members | {index}] = inside
             outside = part.difference(footprint)
-            if outside.area > _SLIVER_M2:
+            if outside.area > sliver:
                 cut[members] = outside
         parts = cut
     return {members: part.area for members, part in parts.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from dask._task_spec import DataNode, Task
 from dask.base import optimize, tokenize
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask.utils import parse_bytes
+from dask.utils import key_split, parse_bytes
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -30,6 +30,12 @@ _UNCUT_PX = 8192
 _CUT_PX = 512
 """Larger planes are cut on multiples of this, counted from the tiles' corner."""
 
+_CHOOSING_STEPS = frozenset(
+    {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
+    | {"rechunk", "rechunk-merge", "rechunk-split"}
+)
+"""dask steps that choose pixels and change none."""
+
 
 @dataclass(eq=False)
 class L3AArray(BackendArray):
@@ -41,12 +47,12 @@ class L3AArray(BackendArray):
     ----------
     request : Request
         What to read.
-    recorded : list, optional
-        Where to note the positions of each reading instead of reading: for planning.
+    probe : callable, optional
+        Called with the positions of each reading, to give values instead of pixels.
     """
 
     request: Request
-    recorded: list[list[np.ndarray]] | None = None
+    probe: Callable[[list[np.ndarray]], np.ndarray] | None = None
     shape: tuple[int, ...] = field(init=False)
     dtype: np.dtype[Any] = field(init=False)
 
@@ -75,10 +81,8 @@ class L3AArray(BackendArray):
             np.atleast_1d(np.arange(size)[index])
             for index, size in zip(key, self.shape, strict=True)
         ]
-        if self.recorded is not None:
-            self.recorded.append(axes)
-            nothing = np.array(self.request.fill, self.dtype)
-            pixels = np.broadcast_to(nothing, [len(axis) for axis in axes])
+        if self.probe is not None:
+            pixels = self.probe(axes)
         else:
             pixels, gone = self._read_now(axes)
             if gone:
@@ -227,7 +231,13 @@ def record_reads(da: xr.DataArray) -> tuple[Request, list[list[np.ndarray]]] | N
     if array is None:
         return None
     recorded: list[list[np.ndarray]] = []
-    (optimized,) = optimize(_spied(da.data, recorded))
+    nothing = np.array(array.request.fill, array.dtype)
+
+    def note(axes: list[np.ndarray]) -> np.ndarray:
+        recorded.append(axes)
+        return np.broadcast_to(nothing, [len(axis) for axis in axes])
+
+    (optimized,) = optimize(_probed(da.data, note))
     tasks = dict(optimized.__dask_graph__())
     values = {key: node.value for key, node in tasks.items() if isinstance(node, DataNode)}
     for task in tasks.values():
@@ -237,22 +247,83 @@ def record_reads(da: xr.DataArray) -> tuple[Request, list[list[np.ndarray]]] | N
     return array.request, recorded
 
 
-def _spied(data: Any, recorded: list[list[np.ndarray]]) -> Any:  # noqa: ANN401 - dask is untyped
-    """Rebuild a dask array around lazy arrays that only record."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Origin:
+    """Where in a request an array's pixels come from, whatever its labels say.
+
+    Parameters
+    ----------
+    request : Request
+        The request.
+    times, bands : ndarray of int, shape (time, band)
+        Positions of each plane.
+    rows, columns : ndarray of int
+        Positions along y and x.
+    """
+
+    request: Request
+    times: np.ndarray
+    bands: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def find_origin(da: xr.DataArray) -> Origin | None:
+    """Find out which pixels of a request an array holds, where it only chose among them.
+
+    The same choice is made among positions instead of pixels.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        Four dimensions, dask-backed.
+
+    Returns
+    -------
+    Origin or None
+        None where pixels may have been changed, or come from elsewhere.
+    """
+    array = find_array(da)
+    steps = {key_split(name).removeprefix("original-") for name in da.__dask_graph__().layers}
+    if array is None or not steps <= _CHOOSING_STEPS:
+        return None
+    every = slice(None)
+    return Origin(
+        request=array.request,
+        times=_positions(da, 0, (every, every, 0, 0)),
+        bands=_positions(da, 1, (every, every, 0, 0)),
+        rows=_positions(da, 2, (0, 0, every, 0)),
+        columns=_positions(da, 3, (0, 0, 0, every)),
+    )
+
+
+def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray:
+    """Ask where along one axis of the request a part of an array comes from."""
+
+    def give(axes: list[np.ndarray]) -> np.ndarray:
+        return np.broadcast_to(np.ix_(*axes)[axis], [len(positions) for positions in axes])
+
+    # Here and now: on a cluster these tasks would be taken for the ones that read.
+    found = _probed(da.data, give)[part].compute(scheduler="synchronous")
+    return np.asarray(found, dtype=np.int64)
+
+
+def _probed(data: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any:  # noqa: ANN401
+    """Rebuild a dask array around lazy arrays that ask a probe instead of reading."""
     graph = data.__dask_graph__()
     layers = dict(graph.layers)
     for name, layer in layers.items():
         if not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values()):
-            spies = {key: _spy(node, recorded) for key, node in layer.items()}
-            layers[name] = MaterializedLayer(spies)
-    spied = HighLevelGraph(layers, graph.dependencies)
-    return dask.array.Array(spied, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
+            copies = {key: _with_probe(node, probe) for key, node in layer.items()}
+            layers[name] = MaterializedLayer(copies)
+    probed = HighLevelGraph(layers, graph.dependencies)
+    return dask.array.Array(probed, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
 
 
-def _spy(node: object, recorded: list[list[np.ndarray]]) -> object:
-    """Copy a lazy array's adapters around an array that only records."""
-    spy = copy.deepcopy(node)
-    array = _unwrap(spy)
+def _with_probe(node: object, probe: Callable[[list[np.ndarray]], np.ndarray]) -> object:
+    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe."""
+    copied = copy.deepcopy(node)
+    array = _unwrap(copied)
     if array is not None:
-        array.recorded = recorded
-    return spy
+        array.probe = probe
+    return copied

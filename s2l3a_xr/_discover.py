@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Archive, newest
@@ -70,7 +70,8 @@ async def take_inventory(
     chosen = newest(product for products in found for product in products)
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
     if not products:
-        raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked))
+        there = {(p.tile, p.year, p.month) for p in chosen.values()}
+        raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked, there))
     offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
     cover, by_month = _cover_months(aoi, offered, asked, products)
     wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
@@ -106,14 +107,22 @@ async def _explain_nothing(
     aoi: Aoi,
     candidates: Sequence[Tile],
     asked: Sequence[Month],
+    found: Set[tuple[str, int, int]],
 ) -> str:
     where = f"at {aoi.describe()} of {redact(archive.url)}"
     years = await gather(archive.years(session, tile.name) for tile in candidates)
     has = {tile.name: found for tile, found in zip(candidates, years, strict=True) if found}
     names = ", ".join(tile.name for tile in candidates)
     if not has:
-        return f"no product tile is offered {where} (looked for {names or 'none'}); check the AOI."
-    there = "; ".join(f"{tile} has {', '.join(map(str, found))}" for tile, found in has.items())
+        return (
+            f"no product tile is offered {where} (looked for {names or 'none'}); check the AOI "
+            "(the product is of Germany), and that the archive's address leads to the folder "
+            "that holds 31/, 32/, 33/ (at DLR it ends in /files/)."
+        )
+    months = {tile: [month_text((y, m)) for t, y, m in sorted(found) if t == tile] for tile in has}
+    there = "; ".join(
+        f"{tile} has {', '.join(months[tile] or map(str, years))}" for tile, years in has.items()
+    )
     span = ", ".join(map(month_text, asked[:3])) + (", …" if len(asked) > 3 else "")  # noqa: PLR2004
     return f"the archive has nothing for {span} {where}: {there}. Ask for other years or months."
 

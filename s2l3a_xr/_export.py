@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,10 @@ import xarray as xr
 from dask.base import compute, tokenize
 from dask.callbacks import Callback
 from dask.delayed import delayed
-from dask.utils import key_split
 from tqdm.auto import tqdm
 
-from s2l3a_xr._cube import auto_chunks, find_array
+from s2l3a_xr._cube import auto_chunks, find_origin
 from s2l3a_xr._errors import ExportError
-from s2l3a_xr._product import BANDS
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 
 Profile = Literal["compressed", "plain", "cog"]
@@ -42,14 +41,8 @@ _PROFILES: dict[str, dict[str, Any]] = {
     "plain": {"driver": "GTiff"},
     "cog": {"driver": "COG", "compress": "DEFLATE", "overview_resampling": "NEAREST"},
 }
-_TAG = "S2L3A_CONTENT"
+_TAG, _OURS = "S2L3A_CONTENT", "S2L3A"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
-_NATIVE = {name: band.native for band in BANDS.values() for name in (band.native, band.common)}
-_PLAIN_STEPS = frozenset(
-    {"open_l3a", "original", "xarray", "getitem", "transpose", "rechunk"}
-    | {"rechunk-merge", "rechunk-split", "xarray-<this-array>"}
-)
-"""dask steps that choose pixels and change none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +69,9 @@ def to_geotiff(
     The files are named ``s2_l3a_{YYYYMMDD}_{band}.tif`` with common band names (``blue``,
     ``green``, ``red``, ``nir``, …), as eCognition's import of this product expects. Each is
     written under a temporary name and renamed when it is complete. A file that is there
-    already and holds the same pixels is skipped. The files are written by dask tasks, on a
-    cluster by its workers: ``directory`` must then be one that all of them reach.
+    already and was made from the same source files, area and options is skipped. The files
+    are written by dask tasks, on a cluster by its workers: ``directory`` must then be one
+    that all of them reach.
 
     Parameters
     ----------
@@ -90,7 +84,7 @@ def to_geotiff(
         DEFLATE in tiles of 256; uncompressed strips as the original script wrote them; or a
         cloud-optimised GeoTIFF with overviews.
     overwrite : bool, default False
-        Replace files that hold something else; else they are an error.
+        Replace files that were made of something else; else they are an error.
     progress : bool, default True
         Show a bar on stderr.
 
@@ -123,12 +117,9 @@ def to_geotiff(
     folder = Path(directory).expanduser().absolute()
     jobs = _jobs(cube, folder, raster, profile)
     _make(folder)
-    todo = [job for job in jobs if overwrite or not _is_complete(job, raster)]
+    todo = [job for job in jobs if not _is_complete(job, raster, overwrite=overwrite)]
     if todo:
-        pixels = _dask_array(cube)
-        tasks = [
-            delayed(_write_plane)(pixels[job.time, job.band], job, raster, profile) for job in todo
-        ]
+        tasks = _tasks(_dask_array(cube), todo, raster, profile)
         with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
             _compute(tasks, tick)
     return [job.path for job in jobs]
@@ -192,28 +183,19 @@ def _contents(cube: xr.DataArray, raster: Raster, profile: str) -> list[list[str
     whatever the other months and bands: a longer export finds the files of a shorter one.
     """
     chunked = cube if cube.chunks else _chunked(cube)
-    array = find_array(chunked)
-    labels = cube["native_name" if "native_name" in cube.coords else "band"]
-    natives = [_NATIVE.get(str(name), "") for name in np.atleast_1d(labels.to_numpy())]
-    if array is None or not set(_steps(chunked)) <= _PLAIN_STEPS or not all(natives):
+    origin = find_origin(chunked)
+    times, bands = range(cube.sizes["time"]), range(cube.sizes["band"])
+    if origin is None:
         whole = tokenize(chunked.data if cube.chunks else cube.to_numpy())
-        return [
-            [tokenize(whole, raster, i, j, profile) for j in range(cube.sizes["band"])]
-            for i in range(cube.sizes["time"])
-        ]
-    request = array.request
-    when = cube["time"].dt
-    months = list(zip(when.year.to_numpy().tolist(), when.month.to_numpy().tolist(), strict=True))
-    same = (raster, request.grid, request.area, request.all_touched, profile)
+        return [[tokenize(whole, raster, i, j, profile) for j in bands] for i in times]
+    same = tokenize(raster, profile, origin.rows, origin.columns, origin.request.pixels_of_a_plane)
     return [
-        [tokenize(same, request.plane(month, native)) for native in natives] for month in months
+        [
+            tokenize(same, origin.request.plane(int(origin.times[i, j]), int(origin.bands[i, j])))
+            for j in bands
+        ]
+        for i in times
     ]
-
-
-def _steps(da: xr.DataArray) -> list[str]:
-    """Name what dask does to get the array, without hashes."""
-    names = [key_split(name) for name in da.__dask_graph__().layers]
-    return [name.removeprefix("original-") for name in names]
 
 
 def _chunked(cube: xr.DataArray) -> xr.DataArray:
@@ -226,7 +208,41 @@ def _dask_array(cube: xr.DataArray) -> Any:  # noqa: ANN401 - dask is untyped
     return chunked.chunk(dict.fromkeys(chunked.dims[2:], -1)).data
 
 
-def _is_complete(job: _Job, raster: Raster) -> bool:
+def _tasks(
+    pixels: Any,  # noqa: ANN401 - dask is untyped
+    jobs: Sequence[_Job],
+    raster: Raster,
+    profile: str,
+) -> list[Any]:
+    """Make a task for each file, behind one for each chunk that some files come from.
+
+    dask would join the choice of a plane with the reading, and read plane by plane; a task
+    of its own for the chunk keeps all of its requests in flight at once.
+    """
+    edges = [np.cumsum(sizes) for sizes in pixels.chunks[:2]]
+    groups: dict[tuple[int, int], list[_Job]] = defaultdict(list)
+    for job in jobs:
+        where = (
+            np.searchsorted(edges[0], job.time, "right"),
+            np.searchsorted(edges[1], job.band, "right"),
+        )
+        groups[int(where[0]), int(where[1])].append(job)
+    tasks = []
+    for members in groups.values():
+        times = sorted({job.time for job in members})
+        bands = sorted({job.band for job in members})
+        chunk = delayed(_hold)(pixels[times][:, bands])
+        for job in members:
+            plane = chunk[times.index(job.time), bands.index(job.band)]
+            tasks.append(delayed(_write_plane)(plane, job, raster, profile))
+    return tasks
+
+
+def _hold(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
+def _is_complete(job: _Job, raster: Raster, *, overwrite: bool) -> bool:
     """Tell whether the file is there with the same content; something else is an error."""
     if not job.path.exists():
         return False
@@ -234,15 +250,19 @@ def _is_complete(job: _Job, raster: Raster) -> bool:
         with rasterio.open(job.path) as file:
             there = (file.width, file.height, file.transform, file.dtypes[0], file.nodata)
             same_crs = file.crs == rasterio.CRS.from_wkt(raster.crs)
-            content = file.tags().get(_TAG)
+            tags = file.tags()
     except rasterio.RasterioIOError:
-        there, same_crs, content = None, False, None
+        there, same_crs, tags = None, False, {}
     expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
-    if there == expected and same_crs and content == job.content:
+    is_empty = tags.get(_OURS) == "1" and _TAG not in tags
+    if there == expected and same_crs and tags.get(_TAG) == job.content:
         return True
+    if overwrite or is_empty:
+        return False
     msg = (
-        f"{job.path} is there already and holds something else (another area, request, type or "
-        "program); pass overwrite=True to replace it, or write to another folder."
+        f"{job.path} is there already and was made of something else (another area, request, "
+        "profile, type or program, or from a computed array); pass overwrite=True (--overwrite) "
+        "to replace it, or write to another folder."
     )
     raise ExportError(msg)
 
@@ -255,7 +275,9 @@ def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str) ->
     try:
         with rasterio.open(temporary, "w", **_creation(raster, profile)) as file:
             file.write(np.asarray(pixels, dtype=raster.dtype), 1)
-            file.update_tags(**{_TAG: job.content})
+            # Perhaps its source was gone only for now: what holds nothing is made anew.
+            is_empty = raster.nodata is not None and bool(np.all(pixels == raster.nodata))
+            file.update_tags(**{_OURS: "1"} | ({} if is_empty else {_TAG: job.content}))
             file.set_band_description(1, job.name)
         temporary.replace(job.path)
     except (rasterio.errors.RasterioError, OSError) as exc:
@@ -294,7 +316,8 @@ def _compute(tasks: Sequence[Any], tick: Any) -> None:  # noqa: ANN401 - tqdm's 
 
 def _client() -> Any:  # noqa: ANN401 - distributed is an optional extra
     distributed = sys.modules.get("distributed")
-    if distributed is None or dask.config.get("scheduler", None) is not None:
+    chosen = dask.config.get("scheduler", None)
+    if distributed is None or chosen not in {None, "dask.distributed", "distributed"}:
         return None
     try:
         return distributed.get_client()

@@ -64,12 +64,12 @@ class BlockReader:
         """
         key = self._key(target)
         store = self.session.store
-        return (target.is_shared and self.session.blocks.has(key)) or (
-            store is not None and store.has_block(key)
-        )
+        return self.session.blocks.has(key) or (store is not None and store.has_block(key))
 
     async def bring(self, targets: Sequence[Target]) -> None:
-        """Bring each block in and hand it on, those that another chunk wants too only once.
+        """Bring each block in and hand it on, only once where others want it at the same time.
+
+        Blocks that reach past this chunk are kept for the next one.
 
         Parameters
         ----------
@@ -83,23 +83,23 @@ class BlockReader:
         """
         left = await in_thread(self._put_kept, targets) if self.session.store else targets
         blocks = self.session.blocks
-        claimed = {t.block for t in left if t.is_shared and blocks.claim(self._key(t))}
-        mine = [t for t in left if not t.is_shared or t.block in claimed]
-        theirs = [t for t in left if t.is_shared and t.block not in claimed]
+        claims = [(target, blocks.claim(self._key(target))) for target in left]
+        mine = [target for target, is_mine in claims if is_mine]
+        open_claims = {self._key(target) for target in mine}
+        theirs = [target for target, is_mine in claims if not is_mine]
         try:
             ranges = merge_ranges(mine, self.image)
             many = self.session.takes_many(self.url)
             groups = group_ranges(ranges, self.requests if many else len(ranges) or 1)
             await gather(
                 [
-                    *(self._fetch(group, claimed) for group in groups),
+                    *(self._fetch(group, open_claims) for group in groups),
                     *(self._take(target) for target in theirs),
                 ]
             )
         finally:
-            for target in mine:
-                if target.is_shared:
-                    blocks.release(self._key(target))
+            for key in open_claims:
+                blocks.release(key)
 
     def _put_kept(self, targets: Sequence[Target]) -> list[Target]:
         """Serve what the disk has; return the rest."""
@@ -123,12 +123,12 @@ class BlockReader:
         else:
             await in_thread(self._unpack, [(target, memoryview(data))])
 
-    async def _fetch(self, group: Sequence[Range], claimed: set[tuple[int, int]]) -> None:
+    async def _fetch(self, group: Sequence[Range], open_claims: set[tuple[object, ...]]) -> None:
         """Fetch some ranges, unpacking each as soon as it is there."""
         jobs: list[asyncio.Task[None]] = []
 
         def take(position: int, reply: Reply) -> None:
-            jobs.append(asyncio.create_task(self._use(group[position], reply, claimed)))
+            jobs.append(asyncio.create_task(self._use(group[position], reply, open_claims)))
 
         async with self.session.slots:
             try:
@@ -144,7 +144,7 @@ class BlockReader:
             if isinstance(end, BaseException):
                 raise end
 
-    async def _use(self, part: Range, reply: Reply, claimed: set[tuple[int, int]]) -> None:
+    async def _use(self, part: Range, reply: Reply, open_claims: set[tuple[object, ...]]) -> None:
         try:
             check_same(self.url, reply, stamp=self.header.stamp, total=self.header.total)
         except FileChangedError:
@@ -152,8 +152,12 @@ class BlockReader:
             raise
         pieces = self._cut(part, memoryview(reply.data))
         for target, data in pieces:
-            if target.block in claimed:
-                self.session.blocks.fill(self._key(target), bytes(data))
+            key = self._key(target)
+            open_claims.discard(key)
+            if target.is_shared or self.session.blocks.is_awaited(key):
+                self.session.blocks.fill(key, bytes(data))
+            else:
+                self.session.blocks.release(key)
         await in_thread(self._unpack, pieces)
 
     def _cut(self, part: Range, data: memoryview) -> list[Piece]:

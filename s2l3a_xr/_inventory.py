@@ -19,6 +19,7 @@ from s2l3a_xr._selection import Month
 from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
 
 _BLOCK_PX = 256
+_HEADER_BYTES = 32 * 1024
 _FULL_RESOLUTION_SHARE = 0.75
 """Of a file with overviews, by area: 1 / (1 + 1/4 + 1/16 + …)."""
 
@@ -132,7 +133,7 @@ class Inventory:
         shares = {tile: self._touched(tile_named(tile)) for tile in {c.tile for c in self.cells}}
         return round(
             sum(
-                self._size(cell, band) * _FULL_RESOLUTION_SHARE * shares[cell.tile]
+                _HEADER_BYTES + self._size(cell, band) * _FULL_RESOLUTION_SHARE * shares[cell.tile]
                 for cell in self.cells
                 for band, has in enumerate(cell.has)
                 if has
@@ -222,7 +223,7 @@ class Inventory:
             f"{self.available} of {len(self)} files are available ({share:.0%})",
             (
                 f"whole files {volume_text(self.whole_bytes)}, "
-                f"about {volume_text(self.read_bytes)} to be read"
+                f"about {volume_text(self.read_bytes)} to be read if they are evenly filled"
             ),
         ]
         if others := self._other_tiles():

@@ -12,6 +12,7 @@ import numpy as np
 import rioxarray  # noqa: F401 - gives the result its .rio
 import shapely
 import xarray as xr
+from dask.array.core import normalize_chunks
 from dask.base import tokenize
 from xarray.core import indexing
 
@@ -134,7 +135,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     archive : str, path or Archive, optional
         A URL or folder in DLR's layout; DLR's download server by default.
     inventory : Inventory, optional
-        What `search_l3a` found, instead of all the above: nothing is listed again.
+        What `search_l3a` found, instead of all the above (an error beside it): nothing is
+        listed again.
     resolution : int, optional
         Pixel size in metres, a multiple of 10; by default 10 if any 10 m band is asked for,
         else 20. Each pixel takes the file's pixel under its centre (nearest neighbour).
@@ -198,6 +200,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     (('time', 'band', 'y', 'x'), dtype('int16'), 2)
     """
     _check_options(aoi, inventory, missing)
+    if inventory is not None:
+        _check_alone(years=years, months=months, time=time, archive=archive, bands=bands)
     settings = transport or Transport()
     if inventory is None:
         inventory = search_l3a(
@@ -226,6 +230,16 @@ def _check_options(aoi: object, inventory: object, missing: str) -> None:
         raise SelectionError(msg)
     if missing not in _POLICIES:
         msg = f"missing={missing!r} must be one of {', '.join(map(repr, _POLICIES))}."
+        raise SelectionError(msg)
+
+
+def _check_alone(**asked: object) -> None:
+    """Refuse what an inventory has settled already."""
+    named = [name for name, value in asked.items() if value is not None and name != "bands"]
+    if asked["bands"] != _DEFAULT_BANDS:
+        named.append("bands")
+    if named:
+        msg = f"inventory=… settles {', '.join(named)} already; ask search_l3a for it instead."
         raise SelectionError(msg)
 
 
@@ -282,10 +296,10 @@ def _to_dataarray(
     array = L3AArray(request)
     variable = xr.Variable(_DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
     if chunks is not None:
-        sizes = _chunk_sizes(request, chunks)
+        sizes = _resolved(_chunk_sizes(request, chunks), request, chunks)
         # Chunks are part of the name: dask takes equal names for equal blocks.
         name = f"open_l3a-{tokenize(array.token, sizes)}"
-        variable = variable.chunk(sizes, name=name, lock=False)
+        variable = variable.chunk(dict(zip(_DIMS, sizes, strict=True)), name=name, lock=False)
     layers = [BANDS[name] for name in request.bands]
     da = xr.DataArray(
         variable,
@@ -318,8 +332,7 @@ def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
     versions = sorted({p.version for products in request.products for p, _ in products})
     return {
         "_FillValue": request.dtype.type(request.fill),
-        "long_name": "Sentinel-2 L3A WASP surface reflectance x 10000",
-        "units": "1",
+        **_meaning(request),
         "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
         "institution": "German Aerospace Center (DLR), Earth Observation Center",
         "source": request.archive_url,
@@ -333,11 +346,36 @@ def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
     } | _overview_note(request)
 
 
+def _meaning(request: Request) -> dict[str, str]:
+    kinds = {BANDS[band].kind for band in request.bands}
+    if kinds == {"reflectance"}:
+        what = "surface reflectance x 10000"
+        return {"long_name": f"Sentinel-2 L3A WASP {what}", "units": "1e-4"}
+    what = "; ".join(f"{band}: {BANDS[band].title}" for band in request.bands)
+    return {"long_name": f"Sentinel-2 L3A WASP layers ({what})"}
+
+
 def _overview_note(request: Request) -> dict[str, str]:
     if not any(request.overviews_for(band) for band in request.bands):
         return {}
     note = "read from overviews: averages that mix nodata in at edges; for pictures, no statistics"
     return {"comment": note}
+
+
+def _resolved(
+    sizes: dict[str, Any], request: Request, chunks: object
+) -> tuple[tuple[int, ...], ...]:
+    """Let dask say which blocks the sizes mean, now: its settings may change."""
+    try:
+        wanted = tuple(sizes[dim] for dim in _DIMS)
+        found = normalize_chunks(wanted, request.shape, dtype=request.dtype)
+    except (ArithmeticError, TypeError, ValueError) as exc:
+        msg = f"chunks={chunks!r} can't be: {exc}."
+        raise SelectionError(msg) from exc
+    if any(size < 1 or size != int(size) for axis in found for size in axis):
+        msg = f"chunks={chunks!r} can't be: a chunk has at least one pixel, and whole ones."
+        raise SelectionError(msg)
+    return tuple(tuple(int(size) for size in axis) for axis in found)
 
 
 def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -362,8 +400,8 @@ def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN4
             msg = f"chunks={chunks!r} must have one entry each for {', '.join(_DIMS)}."
             raise SelectionError(msg)
         return dict(zip(_DIMS, chunks, strict=True))
-    if isinstance(chunks, int):
-        return dict.fromkeys(_DIMS, chunks)
+    if isinstance(chunks, int | np.integer) and type(chunks) is not bool:
+        return dict.fromkeys(_DIMS, int(chunks))
     msg = f"chunks={chunks!r} must be 'auto', an int, a dict, a tuple or None."
     raise SelectionError(msg)
 
@@ -386,6 +424,7 @@ def _scale(da: xr.DataArray) -> xr.DataArray:
     scaled = da.where(da != fill).astype("float32") / np.float32(QUANTIFICATION)
     scaled.attrs = {k: v for k, v in da.attrs.items() if k != "_FillValue"}
     scaled.attrs["long_name"] = "Sentinel-2 L3A WASP surface reflectance"
+    scaled.attrs["units"] = "1"
     scaled.encoding = {
         "_FillValue": fill, "dtype": "int16", "scale_factor": 1 / QUANTIFICATION,
         "grid_mapping": "spatial_ref",

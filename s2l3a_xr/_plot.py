@@ -50,6 +50,9 @@ def quicklook(
         A band is not in the array.
     """
     target = Path(path).expanduser().absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if "time" not in da.dims:
+        da = da.expand_dims("time")
     picture = _rgb(da, bands)
     times = da["time"].to_numpy()
     rows = -(-len(times) // columns)

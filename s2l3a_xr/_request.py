@@ -127,23 +127,27 @@ class Request:
         is_coarse = self.grid.resolution > max(band.resolution_m for band in BANDS.values())
         return self.use_overviews and is_coarse and not BANDS[band].is_mask
 
-    def plane(self, month: Month, band: str) -> tuple[str, ...]:
+    def plane(self, time: int, band: int) -> tuple[str, ...]:
         """Tell one plane from others by the files that it comes from.
 
         Parameters
         ----------
-        month : Month
-            Year and month.
-        band : str
-            Native name.
+        time, band : int
+            Positions along the axes.
 
         Returns
         -------
         tuple of str
-            URLs in cover order.
+            Paths below the archive in cover order: the same product from another place is
+            the same.
         """
-        sources = self.sources(self.months.index(month), self.bands.index(band))
-        return tuple(source.url for source in sources)
+        sources = self.sources(time, band)
+        return tuple(source.url.removeprefix(self.archive_url) for source in sources)
+
+    @property
+    def pixels_of_a_plane(self) -> tuple[object, ...]:
+        """What else than its files decides the pixels of a plane."""
+        return self.grid, self.area, self.all_touched, self.use_overviews, str(self.dtype)
 
 
 def make_request(

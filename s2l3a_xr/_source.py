@@ -20,7 +20,7 @@ from s2l3a_xr._tiff import (
     parse_overviews,
 )
 from s2l3a_xr._tiles import SIDE_M, Tile
-from s2l3a_xr._transport import Reply, Session
+from s2l3a_xr._transport import Reply, Session, is_http
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,9 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
     url = source.url
 
     async def make() -> Header:
-        kept = await in_thread(session.store.header, url) if session.store else None
+        # A local file is as quick to ask as the disk's memory of it.
+        believed = session.store if is_http(url) else None
+        kept = await in_thread(believed.header, url) if believed else None
         if kept is not None:
             file = SparseBytes(kept.total)
             for start, data in kept.pieces:

@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 
 import s2l3a_xr
 from s2l3a_xr import ExportError, to_geotiff
+from s2l3a_xr._sample import Fault, SampleServer
 
 AOI = (11.68, 51.94, 11.74, 51.98)
 
@@ -249,3 +250,81 @@ def test_a_killed_export_leaves_only_whole_files(server, tmp_path):
         assert whole
         for path in whole:
             np.testing.assert_array_equal(read(path), planes[path.name])
+
+
+@pytest.mark.parametrize(
+    "relabel",
+    [
+        lambda da: da.assign_coords(time=da.time.values[::-1]),
+        lambda da: da.assign_coords(
+            band=da.band.values[::-1], native_name=("band", da.native_name.values[::-1])
+        ),
+        lambda da: da.isel(x=slice(1, None)).assign_coords(x=da.x[:-1].values),
+    ],
+    ids=["months", "bands", "columns"],
+)
+def test_labels_do_not_decide_what_a_file_holds(da, tmp_path, relabel):
+    moved = relabel(da)
+    to_geotiff(moved, tmp_path, progress=False)
+    right = da.isel(x=slice(0, moved.sizes["x"]))
+    with pytest.raises(ExportError, match="something else"):
+        to_geotiff(right, tmp_path, progress=False)
+    paths = to_geotiff(right, tmp_path, overwrite=True, progress=False)
+    expected = right.to_numpy().reshape(4, *right.shape[2:])
+    for path, plane in zip(paths, expected, strict=True):
+        np.testing.assert_array_equal(read(path), plane)
+
+
+def test_months_that_the_request_has_not_got_are_named_as_told(da, tmp_path):
+    later = da.assign_coords(time=da.time.values + np.timedelta64(400, "D"))
+    paths = to_geotiff(later, tmp_path, progress=False)
+    assert paths[0].name == "s2_l3a_20220520_red.tif"
+
+
+def test_overviews_and_single_pixels_are_two_things(server, tmp_path):
+    options = {"time": "2021-05", "bands": "B4", "archive": server.url, "resolution": 40}
+    to_geotiff(s2l3a_xr.open_l3a(AOI, **options), tmp_path, progress=False)
+    with pytest.raises(ExportError, match="something else"):
+        to_geotiff(s2l3a_xr.open_l3a(AOI, use_overviews=False, **options), tmp_path, progress=False)
+
+
+def test_a_file_that_was_gone_for_now_is_made_anew(fresh_server, tmp_path):
+    da = s2l3a_xr.open_l3a(AOI, time="2021-05", bands="B4", archive=fresh_server.url)
+    fresh_server.faults = [Fault(match=r"\.tif", kind="status", status=404)]
+    with pytest.warns(s2l3a_xr.MissingWarning, match="gone"):
+        (path,) = to_geotiff(da, tmp_path, progress=False)
+    assert (read(path) == -10000).all()
+    fresh_server.faults = []
+    to_geotiff(da, tmp_path, progress=False)
+    assert (read(path) != -10000).any()
+
+
+def test_overwriting_spares_what_is_right(da, tmp_path):
+    paths = to_geotiff(da, tmp_path, progress=False)
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    to_geotiff(da, tmp_path, overwrite=True, progress=False)
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_the_same_product_from_another_place_is_the_same(da, sample_root, tmp_path):
+    paths = to_geotiff(da, tmp_path, progress=False)
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    folder = sample_root / "S2_L3A_WASP" / "files"
+    local = s2l3a_xr.open_l3a(AOI, time="2021-04/2021-05", bands=["red", "B5"], archive=folder)
+    to_geotiff(local, tmp_path, progress=False)
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_a_chunk_is_read_at_once_for_all_of_its_files(fresh_server, tmp_path):
+    da = s2l3a_xr.open_l3a(AOI, time="2021-03/2021-06", archive=fresh_server.url)
+    fresh_server.latency_s = 0.2
+    begun = time.monotonic()
+    da.compute()
+    computed_s = time.monotonic() - begun
+    with SampleServer(fresh_server.root, latency_s=0.2) as other:
+        da = s2l3a_xr.open_l3a(AOI, time="2021-03/2021-06", archive=other.url)
+        other.clear_log()
+        to_geotiff(da, tmp_path, progress=False)
+        log = other.log
+    # Not 16 files one after the other: every request begins within the time of one compute.
+    assert log[-1].started - log[0].started < 2 * computed_s

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
+import dask
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -223,18 +225,20 @@ def test_import_is_light():
     assert shown.stdout.strip() == "[]"
 
 
-def test_gone_files_are_told(server):
-    da = open_l3a(AOI, time="2021-04/2021-05", bands="B4", archive=server.url)
-    server.faults = [Fault(match=r"202104.*\.tif", kind="status", status=404)]
+def test_gone_files_are_told(fresh_server):
+    da = open_l3a(AOI, time="2021-04/2021-05", bands="B4", archive=fresh_server.url)
+    fresh_server.faults = [Fault(match=r"202104.*\.tif", kind="status", status=404)]
     with pytest.warns(MissingWarning, match="gone"):
         values = da.compute()
     assert (values[0] == -10000).all()
     assert (values[1] != -10000).any()
-    strict = open_l3a(AOI, time="2021-04/2021-05", bands="B4", archive=server.url, missing="raise")
+    strict = open_l3a(
+        AOI, time="2021-04/2021-05", bands="B4", archive=fresh_server.url, missing="raise"
+    )
     with pytest.raises(s2l3a_xr.GoneError) as caught:
         strict.compute()
     assert caught.value.month == "2021-04"
-    server.faults = []
+    fresh_server.faults = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (da.compute()[0] != -10000).any()
@@ -367,3 +371,51 @@ def test_a_cache_folder_serves_without_the_network(fresh_server, tmp_path):
         path.write_bytes(b"spoilt")
     np.testing.assert_array_equal(open_l3a(inventory=inventory, transport=smaller), first)
     assert fresh_server.log
+
+
+def test_names_follow_the_blocks_that_auto_means(server):
+    options = {"time": "2021-05", "bands": "B4", "archive": server.url}
+    chunks = {"x": "auto", "y": "auto"}
+    whole = open_l3a(AOI, chunks=chunks, **options)
+    with dask.config.set({"array.chunk-size": "64KiB"}):
+        fine = open_l3a(AOI, chunks=chunks, **options)
+    assert whole.chunks != fine.chunks
+    sums = dask.compute(whole.astype("int64").sum(), fine.astype("int64").sum())
+    assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("chunks", [0, True, {"x": 0}, {"x": -5}, {"x": 2.5}, {"x": (100, 100)}])
+def test_chunks_that_hold_no_pixels(server, chunks):
+    with pytest.raises(SelectionError, match="chunks="):
+        open_l3a(AOI, time="2021-05", archive=server.url, chunks=chunks)
+
+
+def test_two_tasks_at_once_fetch_each_block_once(fresh_server):
+    options = {"time": "2021-05", "bands": ["B4", "B8"], "archive": fresh_server.url}
+    arrays = [open_l3a(AOI, chunks=chunks, **options) for chunks in ("auto", {"band": 1})]
+    arrays += [open_l3a(AOI, chunks=None, **options)] * 2
+    expected = arrays[0].to_numpy()
+    alone = sum(span.stop - span.start for e in tif_requests(fresh_server) for span in e.ranges)
+    with SampleServer(fresh_server.root, latency_s=0.05) as slow:
+        options["archive"] = slow.url
+        again = [open_l3a(AOI, chunks=array.chunks, **options) for array in arrays]
+        with ThreadPoolExecutor(4) as threads:
+            for found in threads.map(lambda array: array.to_numpy(), again):
+                np.testing.assert_array_equal(found, expected)
+        together = sum(span.stop - span.start for e in tif_requests(slow) for span in e.ranges)
+    assert together == alone
+
+
+@pytest.mark.parametrize(
+    "also", [{"years": 2020}, {"bands": ["red"]}, {"archive": "/nope"}, {"time": "2021-05"}]
+)
+def test_an_inventory_settles_the_request(server, also):
+    inventory = s2l3a_xr.search_l3a(AOI, time="2021-05", archive=server.url)
+    with pytest.raises(SelectionError, match=f"settles {next(iter(also))} already"):
+        open_l3a(inventory=inventory, **also)
+
+
+def test_masks_say_what_they_are(server):
+    flags = open_l3a(AOI, time="2021-05", bands="FLG", archive=server.url)
+    assert flags.dtype == np.uint8
+    assert "class of the pixel" in flags.attrs["long_name"]
