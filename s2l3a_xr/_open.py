@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
-import dask
 import numpy as np
 import rioxarray  # noqa: F401 - gives the result its .rio
 import shapely
 import xarray as xr
-from dask.array.core import normalize_chunks
 from dask.base import tokenize
 from xarray.core import indexing
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._archive import Archive, open_archive
-from s2l3a_xr._cube import (
-    L3AArray,
-    auto_chunks,
-    cut_from_corner,
-)
+from s2l3a_xr._chunks import DIMS, resolve_chunks
+from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._grid import Grid, grid_around
@@ -35,7 +30,6 @@ from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Transport, run_with_session
 
 _DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
-_DIMS = ("time", "band", "y", "x")
 _POLICIES = ("warn", "keep", "raise")
 
 
@@ -294,12 +288,12 @@ def _to_dataarray(
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
-    variable = xr.Variable(_DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
+    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
     if chunks is not None:
-        sizes = _resolved(_chunk_sizes(request, chunks), request, chunks)
+        sizes = resolve_chunks(request, chunks)
         # Chunks are part of the name: dask takes equal names for equal blocks.
         name = f"open_l3a-{tokenize(array.token, sizes)}"
-        variable = variable.chunk(dict(zip(_DIMS, sizes, strict=True)), name=name, lock=False)
+        variable = variable.chunk(dict(zip(DIMS, sizes, strict=True)), name=name, lock=False)
     layers = [BANDS[name] for name in request.bands]
     da = xr.DataArray(
         variable,
@@ -360,58 +354,6 @@ def _overview_note(request: Request) -> dict[str, str]:
         return {}
     note = "read from overviews: averages that mix nodata in at edges; for pictures, no statistics"
     return {"comment": note}
-
-
-def _resolved(
-    sizes: dict[str, Any], request: Request, chunks: object
-) -> tuple[tuple[int, ...], ...]:
-    """Let dask say which blocks the sizes mean, now: its settings may change."""
-    try:
-        wanted = tuple(sizes[dim] for dim in _DIMS)
-        found = normalize_chunks(wanted, request.shape, dtype=request.dtype)
-    except (ArithmeticError, TypeError, ValueError) as exc:
-        msg = f"chunks={chunks!r} can't be: {exc}."
-        raise SelectionError(msg) from exc
-    if any(size < 1 or size != int(size) for axis in found for size in axis):
-        msg = f"chunks={chunks!r} can't be: a chunk has at least one pixel, and whole ones."
-        raise SelectionError(msg)
-    return tuple(tuple(int(size) for size in axis) for axis in found)
-
-
-def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN401
-    if chunks == "auto":
-        limit = dask.config.get("array.chunk-size")
-        times, bands, height, width = auto_chunks(request.shape, request.dtype, limit)
-        grid = request.grid
-        tile = request.products[0][0][0] if request.products and request.products[0] else None
-        top, left = _offset_in_tile(grid, tile.tile) if tile else (0, 0)
-        rows = cut_from_corner(grid.height, height, top)
-        return {"time": times, "band": bands, "y": rows,
-                "x": cut_from_corner(grid.width, width, left)}  # fmt: skip
-    if isinstance(chunks, dict):
-        unknown = sorted(set(chunks) - set(_DIMS))
-        if unknown:
-            msg = f"chunks has no dimension {unknown[0]!r}; choose from {', '.join(_DIMS)}."
-            raise SelectionError(msg)
-        preferred = _chunk_sizes(request, "auto")
-        return preferred | chunks if not chunks else {**dict.fromkeys(_DIMS, -1), **chunks}
-    if isinstance(chunks, Sequence) and not isinstance(chunks, str):
-        if len(chunks) != len(_DIMS):
-            msg = f"chunks={chunks!r} must have one entry each for {', '.join(_DIMS)}."
-            raise SelectionError(msg)
-        return dict(zip(_DIMS, chunks, strict=True))
-    if isinstance(chunks, int | np.integer) and type(chunks) is not bool:
-        return dict.fromkeys(_DIMS, int(chunks))
-    msg = f"chunks={chunks!r} must be 'auto', an int, a dict, a tuple or None."
-    raise SelectionError(msg)
-
-
-def _offset_in_tile(grid: Grid, tile: str) -> tuple[int, int]:
-    corner = tile_named(tile)
-    return (
-        round((corner.top - grid.top) / grid.resolution),
-        round((grid.left - corner.left) / grid.resolution),
-    )
 
 
 def _scale(da: xr.DataArray) -> xr.DataArray:

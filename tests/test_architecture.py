@@ -34,6 +34,7 @@ STAGES = (
     "_read",
     "_request",
     "_cube",
+    "_chunks",
     "_planning",
     "_open",
     "_raster",

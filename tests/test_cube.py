@@ -245,7 +245,7 @@ def test_a_pickle_is_small_and_holds_no_connection(site):
     assert len(pickle.dumps(array)) < 6000
     assert vars(pickle.loads(pickle.dumps(array))).keys() == {
         "request",
-        "recorded",
+        "probe",
         "shape",
         "dtype",
     }
