@@ -191,7 +191,7 @@ def test_wrong_numbers(years, months, words):
         ([], "selects nothing"),
         (np.array([], "M8[ns]"), "selects nothing"),
         (slice("2021-03", "2021-08", 2), "has no step"),
-        (np.datetime64("NaT"), "is no month"),
+        (np.datetime64("NaT", "D"), "is no month"),
         (pd.NaT, "is no month"),
     ],
     ids=repr,
