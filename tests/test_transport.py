@@ -428,3 +428,71 @@ def test_ctrl_c_ends_a_stalled_read_within_a_second(site):
     assert "destroyed" not in err
     assert "never retrieved" not in err
     assert "Unclosed" not in err
+
+
+class OneAnswer:
+    """A server that answers every request with the same bytes and hangs up."""
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/a.tif"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            with client:
+                self.asked.append(client.recv(65536))
+                client.sendall(self.answer)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n--x"])
+def test_parts_whose_end_is_lost_are_not_asked_for_again(end):
+    ranges = [(0, 3), (10, 12)]
+    body = b"".join(
+        b"\r\n--x\r\nContent-Range: bytes %d-%d/99\r\n\r\n%s"
+        % (start, stop - 1, b"abc"[: stop - start])
+        for start, stop in ranges
+    )
+    head = (
+        b"HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; boundary=x\r\n"
+        b"Content-Length: %d\r\n\r\n" % (len(body) + 50)
+    )
+    server = OneAnswer(head + body + end)
+    taken = {}
+
+    async def fetch(session):
+        session.http._takes_many[server.url.split("/")[2]] = True
+        await session.http.fetch_many(
+            server.url, ranges, lambda i, reply: taken.update({i: bytes(reply.data)})
+        )
+
+    run_with_session(Transport(), fetch)
+    server.socket.close()
+    assert taken == {0: b"abc", 1: b"ab"}
+    assert len(server.asked) == 1
+    assert b"Range: bytes=0-2,10-11" in server.asked[0]
+
+
+def test_only_the_parts_that_are_lacking_are_asked_for_again():
+    part = b"\r\n--x\r\nContent-Range: bytes 0-2/99\r\n\r\nabc"
+    head = (
+        b"HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; boundary=x\r\n"
+        b"Content-Length: 500\r\n\r\n"
+    )
+    server = OneAnswer(head + part)
+    taken = []
+
+    async def fetch(session):
+        session.http._takes_many[server.url.split("/")[2]] = True
+        await session.http.fetch_many(server.url, [(0, 3), (10, 12)], lambda i, _: taken.append(i))
+
+    with pytest.raises(TransportError):
+        run_with_session(Transport(max_attempts=2), fetch)
+    server.socket.close()
+    assert taken == [0]
+    assert b"Range: bytes=10-11\r\n" in server.asked[1]

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from s2l3a_xr._errors import GoneError, TransportError
-from s2l3a_xr._transport._multipart import CONTENT_RANGE, PartParser, PartsError
+from s2l3a_xr._transport._multipart import CONTENT_RANGE, Part, PartParser, PartsError
 from s2l3a_xr._transport._settings import Reply
 
 _OK, _PARTIAL = 200, 206
@@ -221,27 +221,39 @@ async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
     parser = PartParser(_boundary(response))
     missing = set(wish.ranges)
     reply: Reply | None = None
-    async for data in response.content.iter_any():
-        allowed -= len(data)
-        try:
-            parts = parser.feed(data)
-        except PartsError as exc:
+    try:
+        async for data in response.content.iter_any():
+            allowed -= len(data)
+            for part in parser.feed(data):
+                reply = _hand_over(part, missing, response, wish) or reply
+            if parser.is_done or allowed < 0:
+                break
+    except PartsError as exc:
+        if missing:
             msg = f"the answer in parts is broken: {exc}"
             raise PassingError(msg, status=response.status) from exc
-        for part in parts:
-            for start, behind in list(missing):
-                stop = min(behind, part.total)
-                if part.start <= start and stop <= part.stop:
-                    piece = memoryview(part.data)[start - part.start : stop - part.start]
-                    reply = _reply(response, piece, part.total)
-                    missing.discard((start, behind))
-                    if wish.delivery is not None:
-                        wish.delivery.hand_over((start, behind), reply)
-        if parser.is_done or allowed < 0:
-            break
+    except (aiohttp.ClientError, ConnectionError, TimeoutError):
+        if missing:  # else only the end of the answer is lost, and nothing to ask for again
+            raise
     if missing or reply is None:
         msg = f"the answer in parts lacks {len(missing)} of {len(wish.ranges)} ranges"
         raise PassingError(msg, status=response.status)
+    return reply
+
+
+def _hand_over(
+    part: Part, missing: set[tuple[int, int]], response: aiohttp.ClientResponse, wish: Wish
+) -> Reply | None:
+    """Hand on the missing ranges that lie in a part, and give the last one's reply."""
+    reply = None
+    for start, behind in list(missing):
+        stop = min(behind, part.total)
+        if part.start <= start and stop <= part.stop:
+            piece = memoryview(part.data)[start - part.start : stop - part.start]
+            reply = _reply(response, piece, part.total)
+            missing.discard((start, behind))
+            if wish.delivery is not None:
+                wish.delivery.hand_over((start, behind), reply)
     return reply
 
 
