@@ -38,12 +38,10 @@ def resolve_chunks(request: Request, chunks: Any) -> tuple[tuple[int, ...], ...]
     SelectionError
         There are no such chunks.
     """
+    sizes = _chunk_sizes(request, chunks)
     try:
-        sizes = _chunk_sizes(request, chunks)
         wanted = tuple(sizes[dim] for dim in DIMS)
         found = normalize_chunks(wanted, request.shape, dtype=request.dtype)
-    except SelectionError:
-        raise
     except (ArithmeticError, TypeError, ValueError) as exc:
         msg = f"chunks={chunks!r} can't be: {exc}."
         raise SelectionError(msg) from exc
@@ -68,8 +66,8 @@ def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN4
         if unknown:
             msg = f"chunks has no dimension {unknown[0]!r}; choose from {', '.join(DIMS)}."
             raise SelectionError(msg)
-        preferred = _chunk_sizes(request, "auto")
-        return preferred | chunks if not chunks else {**dict.fromkeys(DIMS, -1), **chunks}
+        # As in xarray: {} are the preferred chunks, what is not named is not cut.
+        return dict.fromkeys(DIMS, -1) | chunks if chunks else _chunk_sizes(request, "auto")
     if isinstance(chunks, Sequence) and not isinstance(chunks, str):
         if len(chunks) != len(DIMS):
             msg = f"chunks={chunks!r} must have one entry each for {', '.join(DIMS)}."
