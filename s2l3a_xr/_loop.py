@@ -78,13 +78,32 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         work.close()
         msg = "run() was called on the background loop itself; await the coroutine there."
         raise RuntimeError(msg)
-    future = asyncio.run_coroutine_threadsafe(work, background_loop())
+    loop = background_loop()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    interrupted = threading.Event()
+
+    async def job() -> _T:
+        tasks.append(asyncio.current_task())
+        if interrupted.is_set():
+            work.close()
+            raise asyncio.CancelledError
+        return await work
+
+    def cancel() -> None:
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+
     try:
+        future = asyncio.run_coroutine_threadsafe(job(), loop)
         while not wait([future], timeout=_SLICE_S).done:
             pass
         return future.result()
     except BaseException:
-        future.cancel()
+        # By the task: an interrupt may come while the future is still being handed over.
+        interrupted.set()
+        loop.call_soon_threadsafe(cancel)
         raise
 
 
