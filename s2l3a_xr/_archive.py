@@ -49,6 +49,22 @@ class Entry:
     size: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A file that the archive lists.
+
+    Parameters
+    ----------
+    size : int or None
+        Bytes as listed (servers round them), None where not said.
+    url : str
+        Where it is; empty where that follows from archive, product and band.
+    """
+
+    size: int | None
+    url: str = ""
+
+
 @runtime_checkable
 class Archive(Protocol):
     """What discovery needs to know of a place."""
@@ -62,8 +78,8 @@ class Archive(Protocol):
 
     async def files(
         self, session: Session, product: Product, bands: Iterable[Band], resolution_m: int
-    ) -> dict[str, int | None]:
-        """Sizes of those bands' files that exist, by native band name."""
+    ) -> dict[str, Listed]:
+        """Those bands' files that exist, by native band name."""
 
     async def years(self, session: Session, tile: str) -> tuple[int, ...]:
         """Years that the archive has of a tile."""
@@ -104,7 +120,7 @@ class FolderArchive:
 
     async def files(
         self, session: Session, product: Product, bands: Iterable[Band], resolution_m: int
-    ) -> dict[str, int | None]:
+    ) -> dict[str, Listed]:
         """List a product's folder, and its masks' folder where masks are asked for.
 
         Parameters
@@ -120,8 +136,8 @@ class FolderArchive:
 
         Returns
         -------
-        dict of str to int or None
-            Listed sizes by native band name, for the files that exist.
+        dict of str to Listed
+            By native band name, the files that exist.
         """
         paths = {band.native: product.file(band, resolution_m) for band in bands}
         folders = sorted({path.rpartition("/")[0] + "/" for path in paths.values()})
@@ -131,7 +147,7 @@ class FolderArchive:
             for folder, entries in zip(folders, listings, strict=True)
             for entry in entries
         }
-        return {native: sizes[path] for native, path in paths.items() if path in sizes}
+        return {native: Listed(size=sizes[path]) for native, path in paths.items() if path in sizes}
 
     async def years(self, session: Session, tile: str) -> tuple[int, ...]:
         """List a tile's folder.

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._archive import Archive, newest
+from s2l3a_xr._archive import Archive, Listed, newest
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around
@@ -188,8 +188,8 @@ async def _list_files(
     products: Sequence[Product],
     layers: Sequence[Band],
     resolution_m: int,
-) -> dict[Product, dict[str, int | None]]:
-    """Sizes by band of each product's files; empty where there are too many products."""
+) -> dict[Product, dict[str, Listed]]:
+    """Each product's files by band; empty where there are too many products."""
     if len(products) > _LISTED_PRODUCTS:
         return {}
     found = await gather(
@@ -202,7 +202,7 @@ def _cell(
     tile: str,
     month: Month,
     product: Product | None,
-    listed: dict[Product, dict[str, int | None]],
+    listed: dict[Product, dict[str, Listed]],
     layers: Sequence[Band],
 ) -> Cell:
     names = [layer.native for layer in layers]
@@ -218,5 +218,6 @@ def _cell(
         month=month,
         product=product,
         status=tuple(status),
-        sizes=tuple(files.get(name) for name in names),
+        sizes=tuple(files[name].size if name in files else None for name in names),
+        urls=tuple(files[name].url if name in files else "" for name in names),
     )

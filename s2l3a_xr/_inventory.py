@@ -46,6 +46,8 @@ class Cell:
         not listed and its files follow from its name.
     sizes : tuple of (int or None)
         Listed size per band, None where none is said.
+    urls : tuple of str
+        Per band where its file is; empty where that follows from archive, product and band.
     """
 
     tile: str
@@ -53,6 +55,7 @@ class Cell:
     product: Product | None
     status: tuple[str, ...]
     sizes: tuple[int | None, ...]
+    urls: tuple[str, ...]
 
     @property
     def has(self) -> tuple[bool, ...]:
@@ -177,7 +180,7 @@ class Inventory:
             return None
         layer = self.layers[band]
         resolution_m = band_resolution(layer, int(self.grid.resolution))
-        return self.archive_url + cell.product.file(layer, resolution_m)
+        return cell.urls[band] or self.archive_url + cell.product.file(layer, resolution_m)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Give the table, one row for each file.

@@ -40,8 +40,9 @@ class Request:
         Along time.
     bands : tuple of str
         Native names, along band.
-    products : tuple of tuple of (Product and tuple of bool)
-        For each month the products in cover order, and which bands each has.
+    products : tuple of tuple of (Product and tuple of (str or None))
+        For each month the products in cover order, and per band where the file is: empty
+        where that follows from archive, product and band, None where there is no file.
     area : bytes or None
         The geometries in pixels of the grid (WKB), None for no clip.
     all_touched : bool
@@ -59,7 +60,7 @@ class Request:
     native_m: int
     months: tuple[Month, ...]
     bands: tuple[str, ...]
-    products: tuple[tuple[tuple[Product, tuple[bool, ...]], ...], ...]
+    products: tuple[tuple[tuple[Product, tuple[str | None, ...]], ...], ...]
     area: bytes | None
     all_touched: bool
     use_overviews: bool
@@ -99,7 +100,7 @@ class Request:
         resolution_m = band_resolution(layer, self.native_m)
         return [
             Source(
-                url=self.archive_url + product.file(layer, resolution_m),
+                url=urls[band] or self.archive_url + product.file(layer, resolution_m),
                 item=product.name,
                 band=layer.native,
                 month=f"{year:04}-{month:02}",
@@ -107,8 +108,8 @@ class Request:
                 resolution_m=resolution_m,
                 dtype="uint8" if layer.kind == "flag" else "int16",
             )
-            for product, has in self.products[time]
-            if has[band]
+            for product, urls in self.products[time]
+            if urls[band] is not None
         ]
 
     def overviews_for(self, band: str) -> bool:
@@ -187,10 +188,11 @@ def make_request(
     Request
         Ready to be read.
     """
-    by_month: dict[Month, list[tuple[Product, tuple[bool, ...]]]] = {m: [] for m in months}
+    by_month: dict[Month, list[tuple[Product, tuple[str | None, ...]]]] = {m: [] for m in months}
     for cell in inventory.cells:
         if cell.product is not None and cell.month in by_month:
-            by_month[cell.month].append((cell.product, cell.has))
+            urls = (url if has else None for url, has in zip(cell.urls, cell.has, strict=True))
+            by_month[cell.month].append((cell.product, tuple(urls)))
     return Request(
         grid=grid,
         archive_url=inventory.archive_url,

@@ -13,6 +13,7 @@ from s2l3a_xr._archive import (
     DLR_FILES,
     Entry,
     FolderArchive,
+    Listed,
     band_resolution,
     newest,
     open_archive,
@@ -309,9 +310,10 @@ def test_every_place_answers_alike(archive):
     ]
     bands = [BANDS[name] for name in ("B2", "B4", "FLG")]
     product = Product.parse(NAME)
-    sizes = ask(archive, "files", product, bands, 10)
-    assert sizes == {"B4": 5, "FLG": 3}
-    assert ask(archive, "files", product, [BANDS["B4"], BANDS["FLG"]], 20) == {"B4": 5}
+    found = ask(archive, "files", product, bands, 10)
+    assert found == {"B4": Listed(size=5), "FLG": Listed(size=3)}
+    found = ask(archive, "files", product, [BANDS["B4"], BANDS["FLG"]], 20)
+    assert found == {"B4": Listed(size=5)}
 
 
 def test_what_is_not_there_is_nothing(archive):
