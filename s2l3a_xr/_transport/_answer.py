@@ -218,7 +218,7 @@ async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
     """Take the parts as they arrive; a range may lie within a larger part."""
     asked = sum(stop - start for start, stop in wish.ranges)
     allowed = 2 * asked + _PART_OVERHEAD * (len(wish.ranges) + 1)
-    parser = PartParser(_boundary(response))
+    parser = PartParser(_boundary(response), longest=allowed)
     missing = set(wish.ranges)
     reply: Reply | None = None
     try:
@@ -249,7 +249,7 @@ def _hand_over(
     for start, behind in list(missing):
         stop = min(behind, part.total)
         if part.start <= start and stop <= part.stop:
-            piece = memoryview(part.data)[start - part.start : stop - part.start]
+            piece = part.data[start - part.start : stop - part.start]
             reply = _reply(response, piece, part.total)
             missing.discard((start, behind))
             if wish.delivery is not None:
