@@ -236,9 +236,8 @@ async def read_request(
     """
     pixels = np.empty([len(axis) for axis in axes], dtype=request.dtype)
     planes = await _planes(session, request, axes) if pixels.size else []
-    for i, j in np.ndindex(pixels.shape[:2]):
-        if not any((i, j) == place for *place, _ in planes):
-            pixels[i, j] = request.fill
+    for place in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
+        pixels[place] = request.fill
     gone = await gather(plane.read(session, pixels[i, j], request.fill) for i, j, plane in planes)
     return pixels, [error for errors in gone for error in errors]
 
