@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence, Set
@@ -66,7 +67,11 @@ async def take_inventory(
     years = selection.years or await _all_years(session, archive, candidates)
     asked = selection.within(years)
     pairs = [(tile.name, year) for tile in candidates for year in years]
-    found = await gather(archive.products(session, *pair) for pair in pairs)
+    found, _ = await asyncio.gather(
+        gather(archive.products(session, *pair) for pair in pairs),
+        # What is listed next needs more connections: they open meanwhile.
+        session.warm(archive.url, len(candidates) * len(asked)),
+    )
     chosen = newest(product for products in found for product in products)
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
     if not products:

@@ -166,6 +166,31 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         singles = [Wish(ranges=(left,), delivery=delivery) for left in delivery.left]
         await gather(self._persist(url, wish) for wish in singles)
 
+    async def warm(self, url: str, count: int) -> None:
+        """Open connections that requests to come will use, as far as that works.
+
+        Parameters
+        ----------
+        url : str
+            http or https; its host counts.
+        count : int
+            How many; never more than ``max_connections``.
+        """
+        client = self._connected()
+        connector = client.connector
+        if connector is None or self._proxy_for(url) is not None:
+            return
+        target = self.encode_url(url)
+
+        async def open_one() -> aiohttp.connector.Connection:
+            request = aiohttp.ClientRequest("GET", target, loop=self.loop, session=client)
+            return await connector.connect(request, [], client.timeout)
+
+        wanted = [open_one() for _ in range(min(count, self._transport.max_connections))]
+        for opened in await asyncio.gather(*wanted, return_exceptions=True):
+            if not isinstance(opened, BaseException):
+                opened.release()
+
     async def _persist(self, url: str, wish: Wish) -> Reply:
         """Ask until the answer is right, or it is clear that it will not be."""
         silences = 0

@@ -124,7 +124,7 @@ class PartParser:
             msg = f"a part is {last + 1 - first} bytes long, at most {self._longest} were asked for"
             raise PartsError(msg)
         self._span = (first, last, total)
-        self._body = memoryview(np.empty(last + 1 - first, np.uint8))  # not zeroed, as bytearrays
+        self._body = np.empty(last + 1 - first, np.uint8).data  # not zeroed, as bytearrays
         self._filled = 0
         self._head.clear()
         return data[end + 4 - known :]
