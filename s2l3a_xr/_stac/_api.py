@@ -20,7 +20,7 @@ from s2l3a_xr._errors import (
 )
 from s2l3a_xr._loop import gather
 from s2l3a_xr._selection import Month
-from s2l3a_xr._stac._documents import fresh, get_document, links_of
+from s2l3a_xr._stac._documents import fresh, get_document, keep_text, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
 from s2l3a_xr._stac._links import Links
 from s2l3a_xr._transport import Session, is_http
@@ -139,13 +139,14 @@ class StacArchive:
         landing = await self._landing(session)
         described = await self._described(session, links, landing)
         bridge = Bridge(session)
+        method, href = _search_link(landing) or ("GET", f"{_bare(self.url)}/search")
+        url = links.to_document(self.url, href)
 
         async def one(span: str | None) -> Findings:
             return await bridge.run(
                 lambda: find_items(
-                    bridge, links, self.url,
-                    method=_method(landing), collections=[self.collection], bbox=bounds,
-                    datetime=span,
+                    bridge, links, url,
+                    method=method, collections=[self.collection], bbox=bounds, datetime=span,
                 )
             )  # fmt: skip
 
@@ -159,7 +160,7 @@ class StacArchive:
         return make_archive(findings, self._origin(described, findings))
 
     async def _landing(self, session: Session) -> dict[str, Any]:
-        landing = await get_document(session, self.url)
+        landing = await get_document(session, self.url, read=keep_text)
         if not is_api(landing):
             msg = (
                 f"{redact(self.url)} is no STAC API that can be searched (its page names no "
@@ -177,7 +178,8 @@ class StacArchive:
         parts = urlsplit(url)
         path = f"{parts.path.rstrip('/')}/{quote(self.collection, safe='')}"
         try:
-            return await get_document(session, urlunsplit(parts._replace(path=path)))
+            description = urlunsplit(parts._replace(path=path))
+            return await get_document(session, description, read=keep_text)
         except GoneError as exc:
             known = (await get_document(session, url)).get("collections", [])
             names = sorted(str(c["id"]) for c in known if isinstance(c, dict) and "id" in c)
@@ -242,9 +244,14 @@ def _is_json(link: dict[str, Any]) -> bool:
     return "json" in str(link.get("type", "json"))
 
 
-def _method(landing: dict[str, Any]) -> str:
-    methods = {link.get("method", "GET") for link in links_of(landing, "search") if _is_json(link)}
-    return "POST" if "POST" in methods else "GET"
+def _search_link(landing: dict[str, Any]) -> tuple[str, str] | None:
+    """Find how and where to search; POST where that is offered."""
+    hrefs = {
+        str(link.get("method", "GET")): link["href"]
+        for link in links_of(landing, "search")
+        if _is_json(link)
+    }
+    return next(((way, hrefs[way]) for way in ("POST", "GET") if way in hrefs), None)
 
 
 def _spans(months: Sequence[Month] | None) -> tuple[str | None, ...]:

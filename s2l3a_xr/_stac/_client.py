@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pystac import Link
-from pystac_client import Client
+from pystac_client import ItemSearch
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from s2l3a_xr._errors import ArchiveError, S2L3AError, TransportError, redact
-from s2l3a_xr._stac._documents import get_text, post_text
+from s2l3a_xr._stac._documents import fetch_text
 from s2l3a_xr._stac._items import Findings
 from s2l3a_xr._stac._links import Links
 from s2l3a_xr._transport import Session
@@ -43,7 +43,7 @@ class Bridge:
 
     def fetch(self, url: str, body: bytes | None) -> str:
         """Ask from a thread, and wait."""
-        ask = get_text(self._session, url) if body is None else post_text(self._session, url, body)
+        ask = fetch_text(self._session, url, body)
         future = asyncio.run_coroutine_threadsafe(ask, self._loop)
         self._pending.add(future)
         if self._stopped:
@@ -74,7 +74,7 @@ class TransportIO(StacApiIO):
     links : Links
         What may be followed.
     url : str
-        The API.
+        Where the API is searched; relative links begin from it.
     """
 
     def __init__(self, fetch: Callable[[str, bytes | None], str], links: Links, url: str) -> None:
@@ -140,9 +140,9 @@ def find_items(bridge: Bridge, links: Links, url: str, **query: Any) -> Findings
     links : Links
         What may be followed.
     url : str
-        The API.
+        Where the API is searched.
     **query
-        What `pystac_client.Client.search` takes.
+        What `pystac_client.ItemSearch` takes.
 
     Returns
     -------
@@ -159,8 +159,8 @@ def find_items(bridge: Bridge, links: Links, url: str, **query: Any) -> Findings
     findings = Findings()
     count = matched = 0
     try:
-        client = Client.open(url, stac_io=TransportIO(bridge.fetch, links, url))
-        for page in client.search(limit=_LIMIT, **query).pages_as_dicts():
+        io = TransportIO(bridge.fetch, links, url)
+        for page in ItemSearch(url, stac_io=io, limit=_LIMIT, **query).pages_as_dicts():
             matched = max(matched, _as_number(page.get("numberMatched")))
             for item in page["features"]:
                 count += 1

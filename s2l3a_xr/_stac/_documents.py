@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def fresh() -> int:
     return int(time.monotonic() // _FRESH_S)
 
 
-async def get_text(session: Session, place: str) -> str:
-    """Read a document, remembered for some minutes where it comes from a server.
+async def fetch_text(session: Session, place: str, body: bytes | None = None) -> str:
+    """Read a document, or ask with a JSON body.
 
     Parameters
     ----------
@@ -35,6 +36,8 @@ async def get_text(session: Session, place: str) -> str:
         This process's connections.
     place : str
         URL or local path; it must have been checked.
+    body : bytes, optional
+        JSON to be posted.
 
     Returns
     -------
@@ -52,42 +55,36 @@ async def get_text(session: Session, place: str) -> str:
     """
     if not is_http(place):
         return await in_thread(_read_file, place)
-
-    async def fetch() -> str:
-        reply = await session.http.fetch_document(place, cap=_CAP)
-        return bytes(reply.data).decode("utf-8", "replace")
-
-    text: str = await session.listings.get((place, "document", fresh()), fetch)
-    return text
+    reply = await session.http.fetch_document(place, cap=_CAP, body=body)
+    return bytes(reply.data).decode("utf-8", "replace")
 
 
-async def post_text(session: Session, url: str, body: bytes) -> str:
-    """Ask with a JSON body.
+async def keep_text(session: Session, place: str) -> str:
+    """Read a document that is remembered for some minutes.
 
     Parameters
     ----------
     session : Session
         This process's connections.
-    url : str
-        It must have been checked.
-    body : bytes
-        JSON.
+    place : str
+        URL or local path; it must have been checked.
 
     Returns
     -------
     str
-        The answer.
-
-    Raises
-    ------
-    TransportError
-        It can't be had.
+        What it says.
     """
-    reply = await session.http.fetch_document(url, cap=_CAP, body=body)
-    return bytes(reply.data).decode("utf-8", "replace")
+
+    async def fetch() -> str:
+        return await fetch_text(session, place)
+
+    text: str = await session.listings.get((place, "document", fresh()), fetch)
+    return text
 
 
-async def get_document(session: Session, place: str) -> dict[str, Any]:
+async def get_document(
+    session: Session, place: str, *, read: Callable[[Session, str], Awaitable[str]] = fetch_text
+) -> dict[str, Any]:
     """Read a document that must be a JSON object.
 
     Parameters
@@ -96,6 +93,8 @@ async def get_document(session: Session, place: str) -> dict[str, Any]:
         This process's connections.
     place : str
         URL or local path; it must have been checked.
+    read : callable
+        `fetch_text`, or `keep_text` for what is asked for again soon.
 
     Returns
     -------
@@ -110,7 +109,7 @@ async def get_document(session: Session, place: str) -> dict[str, Any]:
         It can't be read, or is something else.
     """
     try:
-        text = await get_text(session, place)
+        text = await read(session, place)
     except GoneError:
         raise
     except ReadError as exc:

@@ -13,7 +13,7 @@ from s2l3a_xr._archive import DLR_FILES, Archive, Catalogue, open_archive
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._api import StacArchive, is_api
-from s2l3a_xr._stac._documents import get_text, links_of, parse_document
+from s2l3a_xr._stac._documents import keep_text, links_of, parse_document
 from s2l3a_xr._stac._links import Links
 from s2l3a_xr._stac._static import StaticCatalogue, from_objects
 from s2l3a_xr._transport import Session, is_http
@@ -68,7 +68,7 @@ class WebPlace:
     async def _ask(self, session: Session) -> dict[str, Any] | None:
         """Give the JSON that is there, None where something else is."""
         try:
-            text = await get_text(session, self.url)
+            text = await keep_text(session, self.url)
         except GoneError:
             return None  # nobody lists the folder above, perhaps
         except ReadError as exc:
