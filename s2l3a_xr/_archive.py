@@ -110,7 +110,7 @@ class Archive(Protocol):
 class Catalogue(Protocol):
     """What must be searched as a whole before discovery can ask about tiles and years."""
 
-    async def search(self, session: Session, aoi: Aoi, months: Sequence[Month] | None) -> Archive:
+    async def survey(self, session: Session, aoi: Aoi, months: Sequence[Month] | None) -> Archive:
         """Everything around an area in some months, or in all that there are."""
 
 

@@ -65,7 +65,7 @@ async def take_inventory(
     """
     candidates = tiles_over(aoi)
     if isinstance(archive, Catalogue):
-        archive = await archive.search(session, aoi, selection.listed)
+        archive = await archive.survey(session, aoi, selection.listed)
     years = selection.years or await _all_years(session, archive, candidates)
     asked = selection.within(years)
     pairs = [(tile.name, year) for tile in candidates for year in years]

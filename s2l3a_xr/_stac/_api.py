@@ -70,7 +70,7 @@ class StacArchive:
             )
             raise SelectionError(msg)
 
-    async def search(
+    async def survey(
         self, session: Session, aoi: Aoi, months: Sequence[Month] | None
     ) -> ItemArchive:
         """Find all items around an area, in some months or in all that there are.
@@ -118,7 +118,11 @@ class StacArchive:
         spans: tuple[str | None, ...],
     ) -> ItemArchive:
         async def find() -> ItemArchive:
-            return await self._ask(session, bounds, spans)
+            try:
+                return await self._ask(session, bounds, spans)
+            except ReadError as exc:
+                msg = f"the STAC API can't be searched: {exc}"
+                raise ArchiveError(msg) from exc
 
         key = (self, bounds, spans, fresh())
         archive: ItemArchive = await session.listings.get(key, find)
@@ -151,12 +155,8 @@ class StacArchive:
             )  # fmt: skip
 
         findings = Findings()
-        try:
-            for part in await gather(one(span) for span in spans):
-                findings.join(part)
-        except ReadError as exc:
-            msg = f"the STAC API can't be searched: {exc}"
-            raise ArchiveError(msg) from exc
+        for part in await gather(one(span) for span in spans):
+            findings.join(part)
         return make_archive(findings, self._origin(described, findings))
 
     async def _landing(self, session: Session) -> dict[str, Any]:

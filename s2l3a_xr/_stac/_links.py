@@ -114,7 +114,7 @@ class Links:
 
     def _resolved(self, base: str, href: str) -> str:
         if is_http(href) or (is_http(base) and not _SCHEME.match(href)):
-            return _checked_url(urljoin(base, href) if is_http(base) else href)
+            return _checked_url(href if is_http(href) else urljoin(base, href))
         if _SCHEME.match(href):
             msg = f"a link leads to {redact(href)[:200]}: only https and http are followed"
             raise LinkRefusedError(msg)

@@ -37,7 +37,7 @@ class WebPlace:
 
     url: str
 
-    async def search(self, session: Session, aoi: Aoi, months: Sequence[Month] | None) -> Archive:
+    async def survey(self, session: Session, aoi: Aoi, months: Sequence[Month] | None) -> Archive:
         """Ask what it is, and search that.
 
         Parameters
@@ -63,7 +63,7 @@ class WebPlace:
         if document is None:
             return open_archive(self.url)
         links = Links(named=self.url, allowed_hosts=session.transport.allowed_hosts)
-        return await _catalogue(self.url, document, links).search(session, aoi, months)
+        return await _catalogue(self.url, document, links).survey(session, aoi, months)
 
     async def _ask(self, session: Session) -> dict[str, Any] | None:
         """Give the JSON that is there, None where something else is."""

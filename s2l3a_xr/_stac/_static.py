@@ -45,7 +45,7 @@ class StaticCatalogue:
     named: str = ""
     nodes: Sequence[Node] = ()
 
-    async def search(
+    async def survey(
         self,
         session: Session,
         aoi: Aoi,
