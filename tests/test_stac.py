@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 import urllib.request
 import warnings
 
@@ -341,6 +342,27 @@ def test_a_server_that_is_not_there_is_named_once():
         search_l3a(SAMPLE_AOI, archive="http://127.0.0.1:9/stac/v1")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals go to the whole console there")
+def test_an_interrupt_ends_a_search_at_once(stac):
+    stac.faults = [Fault(match="/search", kind="stall", seconds=20)]
+    code = (
+        "import os, signal, threading, time, s2l3a_xr\n"
+        "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "began = time.monotonic()\n"
+        "try:\n"
+        f"    s2l3a_xr.search_l3a({SAMPLE_AOI!r}, years=2021, archive={stac.stac_url!r})\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', time.monotonic() - began)\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.split()[0], done.stderr) == ("interrupted", "")
+    assert float(done.stdout.split()[1]) < 3
+    assert time.monotonic() - began < 15  # nor does the process wait for the answer at its end
+
+
 def test_what_is_no_api_is_refused_where_one_is_named(stac):
     with pytest.raises(ArchiveError, match="no JSON"):
         search_l3a(SAMPLE_AOI, archive=StacArchive(stac.url))
@@ -532,7 +554,7 @@ def test_pixels_of_items_in_memory(stac, features):
 def test_items_of_a_foreign_private_host_need_leave(features):
     with (
         pytest.warns(MissingWarning, match=r"not followed.*allowed_hosts=\('127.0.0.1',\)"),
-        pytest.raises(MissingError, match="no item of STAC items in memory"),
+        pytest.raises(MissingError, match="in memory of STAC has no file of the product at"),
     ):
         search_l3a(SAMPLE_AOI, **ASKED, archive=features)
 
@@ -628,6 +650,11 @@ def test_catalogues_may_lead_back_to_themselves(features, tmp_path):
     catalogue["links"].append({"rel": "child", "href": "./catalog.json"})
     file.write_text(json.dumps(catalogue), "utf-8")
     assert len(search_l3a(SAMPLE_AOI, **ASKED, archive=file, transport=LOCAL)) == 4
+
+
+def test_items_of_other_places_are_no_help(features):
+    with pytest.raises(MissingError, match="no file of the product at lon 9"):
+        search_l3a((9.0, 48.0, 9.1, 48.1), archive=features, transport=LOCAL)
 
 
 @pytest.mark.parametrize("archive", [5, object(), [5], [b"x"]])

@@ -13,12 +13,11 @@ from s2l3a_xr._archive import Origin
 from s2l3a_xr._errors import (
     ArchiveError,
     GoneError,
-    MissingError,
     ReadError,
     SelectionError,
     redact,
 )
-from s2l3a_xr._loop import gather
+from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._documents import fresh, get_document, keep_text, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
@@ -101,14 +100,7 @@ class StacArchive:
         found = await self._find(session, bounds, _spans(months))
         if months and not any((p.year, p.month) in set(months) for p in found.found):
             found = await self._find(session, bounds, (None,))  # to say what there is instead
-        found.warn()
-        if not found.found:
-            msg = (
-                f"the collection {self.collection} of {redact(self.url)} has no file of the "
-                f"product at {aoi.describe()}; check the AOI (the product is of Germany) and the "
-                "collection."
-            )
-            raise MissingError(msg)
+        found.check(aoi, f"the collection {self.collection} of {redact(self.url)}")
         return found
 
     async def _find(
@@ -157,7 +149,7 @@ class StacArchive:
         findings = Findings()
         for part in await gather(one(span) for span in spans):
             findings.join(part)
-        return make_archive(findings, self._origin(described, findings))
+        return await in_thread(make_archive, findings, self._origin(described, findings))
 
     async def _landing(self, session: Session) -> dict[str, Any]:
         landing = await get_document(session, self.url, read=keep_text)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Listed, Origin, band_resolution
-from s2l3a_xr._errors import MissingWarning
+from s2l3a_xr._errors import MissingError, MissingWarning
 from s2l3a_xr._product import BANDS, Band, Product
 from s2l3a_xr._stac._documents import links_of
 from s2l3a_xr._stac._links import LinkRefusedError, Links
+from s2l3a_xr._tiles import tiles_over
 from s2l3a_xr._transport import Session, is_http
 
 Layer: TypeAlias = tuple[str, int]
@@ -192,10 +194,31 @@ class ItemArchive:
     found: Mapping[Product, Mapping[Layer, Listed]]
     remarks: tuple[str, ...]
 
-    def warn(self) -> None:
-        """Warn about what was left out."""
+    def check(self, aoi: Aoi, where: str) -> None:
+        """Warn about what was left out, and fail where there is nothing of an area.
+
+        Parameters
+        ----------
+        aoi : Aoi
+            The area.
+        where : str
+            The catalogue, for messages.
+
+        Raises
+        ------
+        MissingError
+            No file is of a tile that touches the area.
+        """
         for remark in self.remarks:
             warnings.warn(remark, MissingWarning, stacklevel=2)
+        tiles = {product.tile for product in self.found}
+        if tiles.isdisjoint(tile.name for tile in tiles_over(aoi)):
+            msg = (
+                f"{where} has no file of the product at {aoi.describe()}; check the AOI (the "
+                "product is of Germany) and the collection. Files are known by their names, such "
+                "as SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-2_FRC_B4.tif."
+            )
+            raise MissingError(msg)
 
     async def products(self, _: Session, tile: str, year: int) -> tuple[Product, ...]:
         """Give a tile's products of a year."""

@@ -66,7 +66,7 @@ class WebPlace:
         return await _catalogue(self.url, document, links).survey(session, aoi, months)
 
     async def _ask(self, session: Session) -> dict[str, Any] | None:
-        """Give the JSON that is there, None where something else is."""
+        """Give the STAC document that is there, None where something else is."""
         try:
             text = await keep_text(session, self.url)
         except GoneError:
@@ -78,7 +78,8 @@ class WebPlace:
             raise ArchiveError(msg) from exc
         if not text.lstrip("\ufeff \t\r\n").startswith("{"):
             return None
-        return parse_document(text, self.url)
+        document = parse_document(text, self.url)
+        return document if "stac_version" in document or "type" in document else None
 
 
 def _catalogue(url: str, document: dict[str, Any], links: Links) -> Catalogue:

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin
-from s2l3a_xr._errors import ArchiveError, GoneError, MissingError, SelectionError, redact
-from s2l3a_xr._loop import gather
+from s2l3a_xr._errors import ArchiveError, GoneError, SelectionError, redact
+from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._api import COLLECTION, license_of
 from s2l3a_xr._stac._documents import fresh, get_document, links_of
@@ -58,7 +58,7 @@ class StaticCatalogue:
         session : Session
             This process's connections.
         aoi : Aoi
-            The area, for messages.
+            The area.
         months : sequence of Month or None
             Not looked at.
 
@@ -70,7 +70,7 @@ class StaticCatalogue:
         Raises
         ------
         MissingError
-            No item has a file of the product.
+            No item has a file of the area.
         ArchiveError
             A document can't be read.
         """
@@ -84,14 +84,7 @@ class StaticCatalogue:
             if is_remote
             else await read()
         )
-        found.warn()
-        if not found.found:
-            msg = (
-                f"no item of {redact(self.named) or IN_MEMORY} links to a file of the product "
-                f"(asked for {aoi.describe()}); its files are named like "
-                "SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-2_FRC_B4.tif."
-            )
-            raise MissingError(msg)
+        found.check(aoi, redact(self.named) or "what is in memory of STAC")
         return found
 
     async def _read(self, session: Session) -> ItemArchive:
@@ -106,7 +99,7 @@ class StaticCatalogue:
             license=terms,
             references=Origin().references if walk.collections <= {COLLECTION} else "",
         )
-        return make_archive(walk.findings, origin)
+        return await in_thread(make_archive, walk.findings, origin)
 
 
 @dataclass(slots=True, kw_only=True)
