@@ -242,6 +242,13 @@ def test_a_collection_can_be_named_by_its_address(stac):
     assert table(by_address).equals(table(search_l3a(SAMPLE_AOI, **asked, archive=stac.url)))
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_folder_whose_top_is_not_shown_stays_a_folder(stac, status):
+    stac.faults = [Fault(match="/files/$", kind="status", status=status)]
+    inventory = search_l3a(SAMPLE_AOI, years=2021, months=4, archive=stac.url)
+    assert (inventory.available, inventory.origin.catalogue) == (4, "")
+
+
 def test_an_empty_collection_is_named(stac):
     with pytest.raises(MissingError, match=r"collection S2_L3A_WASP_V2 of http://127.*has no file"):
         search_l3a(SAMPLE_AOI, archive=StacArchive(stac.stac_url, "S2_L3A_WASP_V2"))

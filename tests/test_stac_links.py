@@ -45,6 +45,8 @@ HOSTILE = [
     f"https://[::1]/{FILE}",
     f"https://[::ffff:10.0.0.1]/{FILE}",
     f"https://[fe80::1]/{FILE}",
+    f"https://１２７.0.0.1/{FILE}",  # noqa: RUF001 - digits that look like others
+    f"https://127。0。0。1/{FILE}",
     f"https://me:secret@files.example/{FILE}",
     f"https://files.example\\@127.0.0.1/{FILE}",
     f"https://files.example:port/{FILE}",
@@ -163,7 +165,7 @@ def item(*hrefs):
 
 def test_a_link_that_is_refused_is_told_of_and_never_followed(server):
     honest = f"https://download.example/32/U/PC/2021/{NAME}/{NAME}_FRC_B2.tif"
-    with pytest.warns(MissingWarning, match=r"^21 links of STAC items are not followed") as told:
+    with pytest.warns(MissingWarning, match=r"^23 links of STAC items are not followed") as told:
         inventory = search_l3a(
             AOI, years=2021, months=3, bands=["B2", "B4"], archive=item(honest, *HOSTILE)
         )

@@ -10,10 +10,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pystac import Link
 from pystac_client import ItemSearch
-from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from s2l3a_xr._errors import ArchiveError, S2L3AError, TransportError, redact
+from s2l3a_xr._errors import ArchiveError, S2L3AError, redact
 from s2l3a_xr._stac._documents import fetch_text
 from s2l3a_xr._stac._items import Findings
 from s2l3a_xr._stac._links import Links
@@ -23,7 +22,6 @@ _LIMIT = 250
 """Items a page; servers lower it without a word, and links to the next page rule."""
 
 _MOST_REQUESTS = 5000
-_METHOD_NOT_ALLOWED = 405
 
 
 class Bridge:
@@ -105,14 +103,7 @@ class TransportIO(StacApiIO):
         elif parameters:
             url = _with_query(url, parameters)
         self._keep_count(url, body)
-        try:
-            return self._fetch(url, body)
-        except TransportError as exc:
-            if exc.status != _METHOD_NOT_ALLOWED:
-                raise
-            error = APIError(str(exc))  # it then asks by GET
-            error.status_code = exc.status
-            raise error from exc
+        return self._fetch(url, body)
 
     def _keep_count(self, url: str, body: bytes | None) -> None:
         if (url, body) in self._asked:

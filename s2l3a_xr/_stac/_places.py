@@ -72,7 +72,7 @@ class WebPlace:
         except GoneError:
             return None  # nobody lists the folder above, perhaps
         except ReadError as exc:
-            if exc.status is not None:
+            if exc.status is not None and exc.attempts == 1:  # a plain no, such as 403
                 return None
             msg = f"the archive can't be reached: {exc}"
             raise ArchiveError(msg) from exc

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from s2l3a_xr._errors import TransportError
 
@@ -51,9 +52,13 @@ def check_host(url: str, allowed_hosts: Collection[str]) -> None:
     Raises
     ------
     TransportError
-        The address is private.
+        The address is private, or none.
     """
-    host = urlsplit(url).hostname or ""
+    try:
+        host = URL(url).host or ""  # as the client reads it: other digits than ASCII's count too
+    except ValueError as exc:
+        msg = f"that is no address: {exc}"
+        raise TransportError(msg) from exc
     try:
         public = is_public(host)
     except ValueError:  # a name: judged when it is resolved
