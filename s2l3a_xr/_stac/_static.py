@@ -92,12 +92,12 @@ class StaticCatalogue:
         walk = _Walk(session=session, links=Links(named=self.named, allowed_hosts=allowed))
         await walk.follow([self.named] if self.named else [], self.nodes)
         terms = walk.license or license_of(walk.findings)
-        if walk.collections <= {COLLECTION} and terms == "not stated":
+        if walk.collections == {COLLECTION} and terms == "not stated":
             terms = Origin().license
         origin = Origin(
             catalogue=redact(self.named) or IN_MEMORY,
             license=terms,
-            references=Origin().references if walk.collections <= {COLLECTION} else "",
+            references=Origin().references if walk.collections == {COLLECTION} else "",
         )
         return await in_thread(make_archive, walk.findings, origin)
 
