@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._open import open_l3a, search_l3a
+    from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "S2L3AError",
     "S2L3AWarning",
     "SelectionError",
+    "StacArchive",
     "Transport",
     "TransportError",
     "__version__",
@@ -66,6 +68,7 @@ __version__ = "0.1.0"
 
 _LOADED_WHEN_USED = {
     "Inventory": "_inventory",
+    "StacArchive": "_stac",
     "Transport": "_transport",
     "open_l3a": "_open",
     "search_l3a": "_open",

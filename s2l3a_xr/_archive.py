@@ -6,15 +6,17 @@ import html
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urljoin
 
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
+from s2l3a_xr._selection import Month
 from s2l3a_xr._transport import Session, is_http
 
 DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
@@ -65,6 +67,25 @@ class Listed:
     url: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who told of the files, and under which terms they are offered.
+
+    Parameters
+    ----------
+    catalogue : str
+        The catalogue that linked to them; empty where they were found in the archive itself.
+    license : str
+        SPDX name, or what the catalogue says.
+    references : str
+        Where the product is described.
+    """
+
+    catalogue: str = ""
+    license: str = "CC-BY-4.0"
+    references: str = "https://doi.org/10.15489/4hcq6dgkj648"
+
+
 @runtime_checkable
 class Archive(Protocol):
     """What discovery needs to know of a place."""
@@ -83,6 +104,14 @@ class Archive(Protocol):
 
     async def years(self, session: Session, tile: str) -> tuple[int, ...]:
         """Years that the archive has of a tile."""
+
+
+@runtime_checkable
+class Catalogue(Protocol):
+    """What must be searched as a whole before discovery can ask about tiles and years."""
+
+    async def survey(self, session: Session, aoi: Aoi, months: Sequence[Month] | None) -> Archive:
+        """Everything around an area in some months, or in all that there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

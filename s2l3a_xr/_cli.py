@@ -52,7 +52,11 @@ def _show_warning(
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """Say what is wanted, the same in every command."""
     for option in (
-        click.option("--archive", help="URL or folder in DLR's layout. [default: DLR's server]"),
+        click.option(
+            "--archive",
+            help="URL or folder in DLR's layout, a STAC API's URL, a STAC .json file, or dlr-stac. "
+            "[default: DLR's server]",
+        ),
         click.option(
             "--bands", default=_DEFAULT_BANDS, show_default=True, help="Native or common."
         ),

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._archive import Archive, Listed, newest
+from s2l3a_xr._archive import Archive, Catalogue, Listed, Origin, newest
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around
@@ -16,6 +16,7 @@ from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory,
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection
+from s2l3a_xr._stac import ItemArchive
 from s2l3a_xr._tiles import Tile, tiles_over
 from s2l3a_xr._transport import Session
 
@@ -28,7 +29,7 @@ _SAME_SHARE = 1e-9
 
 async def take_inventory(
     session: Session,
-    archive: Archive,
+    archive: Archive | Catalogue,
     aoi: Aoi,
     selection: Selection,
     bands: tuple[str, ...],
@@ -40,7 +41,7 @@ async def take_inventory(
     ----------
     session : Session
         This process's connections.
-    archive : Archive
+    archive : Archive or Catalogue
         Where to look.
     aoi : Aoi
         The area.
@@ -64,6 +65,8 @@ async def take_inventory(
         The archive can't be read.
     """
     candidates = tiles_over(aoi)
+    if isinstance(archive, Catalogue):
+        archive = await archive.survey(session, aoi, selection.listed)
     years = selection.years or await _all_years(session, archive, candidates)
     asked = selection.within(years)
     pairs = [(tile.name, year) for tile in candidates for year in years]
@@ -96,6 +99,7 @@ async def take_inventory(
             for tile, month in wanted
         ),
         layers=layers,
+        origin=archive.origin if isinstance(archive, ItemArchive) else Origin(),
     )
 
 
@@ -194,8 +198,8 @@ async def _list_files(
     layers: Sequence[Band],
     resolution_m: int,
 ) -> dict[Product, dict[str, Listed]]:
-    """Each product's files by band; empty where there are too many products."""
-    if len(products) > _LISTED_PRODUCTS:
+    """Each product's files by band; empty where there are too many products to be listed."""
+    if len(products) > _LISTED_PRODUCTS and not isinstance(archive, ItemArchive):
         return {}
     found = await gather(
         archive.files(session, product, layers, resolution_m) for product in products

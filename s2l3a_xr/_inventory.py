@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import shapely
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._archive import band_resolution
+from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import redact
 from s2l3a_xr._grid import Grid
@@ -86,6 +86,8 @@ class Inventory:
         By month, then in cover order.
     layers : tuple of Band
         The bands, resolved.
+    origin : Origin
+        Who told of the files, and their licence.
     """
 
     archive_url: str
@@ -95,6 +97,7 @@ class Inventory:
     grid: Grid
     cells: tuple[Cell, ...]
     layers: tuple[Band, ...]
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def tiles(self) -> tuple[str, ...]:
@@ -229,6 +232,8 @@ class Inventory:
                 f"about {volume_text(self.read_bytes)} to be read if they are evenly filled"
             ),
         ]
+        if self.origin.catalogue:
+            lines.insert(1, f"found in {self.origin.catalogue}, licence {self.origin.license}")
         if others := self._other_tiles():
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:

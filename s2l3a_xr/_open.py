@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 import rioxarray  # noqa: F401 - gives the result its .rio
@@ -15,7 +15,6 @@ from dask.base import tokenize
 from xarray.core import indexing
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
-from s2l3a_xr._archive import Archive, open_archive
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._discover import take_inventory
@@ -26,6 +25,7 @@ from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
+from s2l3a_xr._stac import ArchiveLike, open_place
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Transport, run_with_session
 
@@ -40,7 +40,7 @@ def search_l3a(
     months: Numbers | None = None,
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
     bands: str | Iterable[str] = _DEFAULT_BANDS,
-    archive: str | os.PathLike[str] | Archive | None = None,
+    archive: ArchiveLike = None,
     transport: Transport | None = None,
 ) -> Inventory:
     """Ask what the archive has for an area, without reading any pixel.
@@ -56,8 +56,10 @@ def search_l3a(
         Instead of years and months: ``"2021-03/2021-10"``, the end included.
     bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
         Native (``B4``) or common (``red``) names.
-    archive : str, path or Archive, optional
-        A URL or folder in DLR's layout; DLR's download server by default.
+    archive : str, path, StacArchive, STAC items or Archive, optional
+        A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
+        static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
+        object. DLR's download server by default.
     transport : Transport, optional
         How the network is used.
 
@@ -85,7 +87,7 @@ def search_l3a(
     selection = select_months(years, months, time)
     names = band_names(bands)
     layers = resolve_bands(names)
-    place = open_archive(archive)
+    place = open_place(archive)
     return run_with_session(
         transport or Transport(),
         lambda session: take_inventory(session, place, area, selection, names, layers),
@@ -99,7 +101,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     months: Numbers | None = None,
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
     bands: str | Iterable[str] = _DEFAULT_BANDS,
-    archive: str | os.PathLike[str] | Archive | None = None,
+    archive: ArchiveLike = None,
     inventory: Inventory | None = None,
     resolution: int | None = None,
     use_overviews: bool = True,
@@ -126,8 +128,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         Instead of years and months: ``"2021-03/2021-10"``, the end included.
     bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
         Native (``B4``) or common (``red``) names.
-    archive : str, path or Archive, optional
-        A URL or folder in DLR's layout; DLR's download server by default.
+    archive : str, path, StacArchive, STAC items or Archive, optional
+        A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
+        static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
+        object. DLR's download server by default.
     inventory : Inventory, optional
         What `search_l3a` found, instead of all the above (an error beside it): nothing is
         listed again.
@@ -213,7 +217,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
-        transport=settings,
+        transport=(
+            settings.for_links(urlsplit(inventory.origin.catalogue).hostname)
+            if inventory.origin.catalogue
+            else settings
+        ),
     )
     return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
 
@@ -288,7 +296,9 @@ def _to_dataarray(
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
-    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
+    variable = xr.Variable(
+        DIMS, indexing.LazilyIndexedArray(array), _attrs(request, inventory, array)
+    )
     if chunks is not None:
         sizes = resolve_chunks(request, chunks)
         # Chunks are part of the name: dask takes equal names for equal blocks.
@@ -321,7 +331,7 @@ def _dates(request: Request) -> np.ndarray:
     return np.array(text, dtype="datetime64[ns]")
 
 
-def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
+def _attrs(request: Request, inventory: Inventory, array: L3AArray) -> dict[str, Any]:
     tiles = sorted({p.tile for products in request.products for p, _ in products})
     versions = sorted({p.version for products in request.products for p, _ in products})
     return {
@@ -330,13 +340,14 @@ def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
         "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
         "institution": "German Aerospace Center (DLR), Earth Observation Center",
         "source": request.archive_url,
-        "references": "https://doi.org/10.15489/4hcq6dgkj648",
-        "license": "CC-BY-4.0",
+        "references": inventory.origin.references,
+        "license": inventory.origin.license,
         "attribution": "DLR; contains modified Copernicus Sentinel data",
         "tiles": tiles,
         "product_versions": versions,
         "request": array.token,
         "Conventions": "CF-1.11",
+        **({"catalogue": inventory.origin.catalogue} if inventory.origin.catalogue else {}),
     } | _overview_note(request)
 
 

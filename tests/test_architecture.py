@@ -23,6 +23,7 @@ STAGES = (
     "_cache",
     "_transport",
     "_archive",
+    "_stac",
     "_cover",
     "_inventory",
     "_discover",

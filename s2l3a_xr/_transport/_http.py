@@ -26,6 +26,7 @@ from s2l3a_xr._transport._answer import (
     Wish,
     take_answer,
 )
+from s2l3a_xr._transport._guard import PublicResolver, check_host
 from s2l3a_xr._transport._settings import Reply, Transport
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _LONGEST_PAUSE_S = 60.0
 _SILENCES = 3
 _CONNECT_ATTEMPTS = 3
 _RECENT_S = 10.0
+_DOCUMENT_PATIENCE = 3
+"""A catalogue searches, and may let clients queue, before it answers."""
 
 
 class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -102,6 +105,30 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         """
         ranges = () if byte_range is None else (byte_range,)
         return await self._persist(url, Wish(ranges=ranges, cap=cap))
+
+    async def fetch_document(self, url: str, *, cap: int, body: bytes | None = None) -> Reply:
+        """Get a catalogue's document, or what it finds.
+
+        Parameters
+        ----------
+        url : str
+            http or https.
+        cap : int
+            Most bytes taken, as they come and unpacked.
+        body : bytes, optional
+            JSON to be sent with POST; a search changes nothing and is tried again like a GET.
+
+        Returns
+        -------
+        Reply
+            Unpacked where it came compressed.
+
+        Raises
+        ------
+        GoneError, TransportError
+            As from `fetch`; the message has what the server's JSON says.
+        """
+        return await self._persist(url, Wish(ranges=(), cap=cap, is_document=True, body=body))
 
     async def fetch_first(self, url: str, stop: int) -> Reply:
         """Get a file's first bytes, and learn from it whether the host takes many ranges.
@@ -178,7 +205,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         """
         client = self._connected()
         connector = client.connector
-        if connector is None or self._proxy_for(url) is not None:
+        if connector is None or self._transport.public_only or self._proxy_for(url) is not None:
             return
         target = self.encode_url(url)
 
@@ -220,7 +247,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 await self._pause(host, attempt, exc.pause_s)
                 wish = wish.rest()
             except TransportError as exc:
-                raise exc.at(byte_range=wish.span, attempts=attempt) from exc.__cause__
+                place = {"url": redact(url), "byte_range": wish.span, "attempts": attempt}
+                raise exc.at(**place) from exc.__cause__
             else:
                 self._last_success[host] = time.monotonic()
                 return reply
@@ -267,12 +295,17 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
 
     async def _attempt(self, url: str, wish: Wish) -> Reply | str:
         """Ask once; a str is where a redirect leads."""
+        if self._transport.public_only:
+            check_host(url, self._transport.allowed_hosts)
         try:
-            async with self._connected().get(
+            async with self._connected().request(
+                "GET" if wish.body is None else "POST",
                 self.encode_url(url),
-                headers={"Accept-Encoding": "identity"} | wish.headers,
+                data=wish.body,
+                headers=_headers(wish),
                 allow_redirects=False,
                 proxy=self._proxy_for(url),
+                timeout=self._timeout(wish),
             ) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     return response.headers["Location"]
@@ -302,13 +335,16 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 auto_decompress=False,
                 read_bufsize=2**20,
                 connector=aiohttp.TCPConnector(
-                    limit=0, limit_per_host=self._transport.max_connections, ttl_dns_cache=300
+                    limit=0,
+                    limit_per_host=self._transport.max_connections,
+                    ttl_dns_cache=300,
+                    resolver=(
+                        PublicResolver(self._transport.allowed_hosts)
+                        if self._transport.public_only
+                        else None
+                    ),
                 ),
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self._transport.connect_timeout_s,
-                    sock_read=self._transport.idle_timeout_s,
-                ),
+                cookie_jar=aiohttp.CookieJar(unsafe=True),  # hosts that are numbers have them too
                 headers={"User-Agent": _user_agent()},
             )
         return self._client
@@ -323,10 +359,25 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             self._proxies[place] = None if bypassed else proxies.get(parts.scheme)
         return self._proxies[place]
 
+    def _timeout(self, wish: Wish) -> aiohttp.ClientTimeout:
+        patience = _DOCUMENT_PATIENCE if wish.is_document else 1
+        return aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=self._transport.connect_timeout_s,
+            sock_read=self._transport.idle_timeout_s * patience,
+        )
+
     async def close(self) -> None:
         """Close the connections."""
         if self._client is not None:
             await self._client.close()
+
+
+def _headers(wish: Wish) -> dict[str, str]:
+    headers = {"Accept-Encoding": "gzip" if wish.is_document else "identity"}
+    if wish.body is not None:
+        headers["Content-Type"] = "application/json"
+    return headers | wish.headers
 
 
 def _user_agent() -> str:
