@@ -63,8 +63,10 @@ async def take_inventory(
         The archive can't be read.
     """
     candidates = tiles_over(aoi)
-    years = selection.years or await _all_years(session, archive, candidates)
-    asked: Sequence[Month] = selection.within(years)
+    asked: Sequence[Month] = selection.within(
+        selection.years or await _all_years(session, archive, candidates)
+    )
+    years = sorted({year for year, _ in asked})
     pairs = [(tile.name, year) for tile in candidates for year in years]
     found = await gather(archive.products(session, *pair) for pair in pairs)
     chosen = newest(product for products in found for product in products)
@@ -86,15 +88,15 @@ async def take_inventory(
     listed = await list_files(by_month)
     lacking = _lacking_files(by_month, products, listed, layers)
     if lacking:
-        beside = {month: _in_zone_of(cover, offered) for month in lacking}
-        listed |= await list_files(beside)
+        near = _in_zone_of(cover, offered)
+        listed |= await list_files(dict.fromkeys(lacking, near))
         whole = {
             pair: product
             for pair, product in products.items()
             if len(listed.get(product, ())) == len({layer.native for layer in layers})
         }
         by_month |= {
-            month: _tiles_of_month(aoi, cover, by_month[month], month, beside[month], whole)
+            month: _tiles_of_month(aoi, cover, by_month[month], month, near, whole)
             for month in lacking
         }
     wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
@@ -143,6 +145,7 @@ async def _explain_nothing(
         f"{tile} has {', '.join(months[tile] or map(str, years))}" for tile, years in has.items()
     )
     span = ", ".join(map(month_text, asked[:3])) + (", …" if len(asked) > 3 else "")  # noqa: PLR2004
+    span = span or "the months asked for"
     return f"the archive has nothing for {span} {where}: {there}. Ask for other years or months."
 
 
@@ -154,7 +157,9 @@ def _cover_months(
 ) -> tuple[Cover, dict[Month, tuple[Tile, ...]]]:
     """Choose tiles for all months, and others for a month that lacks a chosen one.
 
-    Where the others can't make up for it, the chosen one stays beside them as missing.
+    Where the others can't make up for it, the chosen one stays beside them as missing. A product
+    that lacks a band counts as lacking, once its files are listed: all bands of a month come
+    from the same tiles.
     """
     gaps: dict[str, int] = defaultdict(int)
     for tile in offered:
