@@ -125,7 +125,7 @@ class BlockReader:
         if data is None:
             await self.bring([target])
         else:
-            await self._unpack([(target, memoryview(data))])
+            self._complain(await in_thread(self._unpack, [(target, memoryview(data))]))
 
     async def _fetch(self, group: Sequence[Range], open_claims: set[tuple[object, ...]]) -> None:
         """Fetch some ranges; where one may have spoilt it for the others, each by itself."""
@@ -176,14 +176,23 @@ class BlockReader:
             self.failed(exc)
             return
         pieces = self._cut(part, memoryview(reply.data))
+        broken = await in_thread(self._unpack, pieces)
         for target, data in pieces:
+            if target.block in broken:  # the claim is given back: bytes like these are not kept
+                continue
             key = self._key(target)
             open_claims.discard(key)
             if target.is_shared or self.session.blocks.is_awaited(key):
                 self.session.blocks.fill(key, bytes(data))
             else:
                 self.session.blocks.release(key)
-        await self._unpack(pieces)
+        self._complain(broken)
+
+    def _complain(self, broken: dict[tuple[int, int], FormatError]) -> None:
+        for error in broken.values():
+            if self.failed is None:
+                raise error
+            self.failed(error)
 
     def _cut(self, part: Range, data: memoryview) -> list[Piece]:
         pieces = []
@@ -192,21 +201,14 @@ class BlockReader:
             pieces.append((target, data[start : start + int(self.image.counts[target.block])]))
         return pieces
 
-    async def _unpack(self, pieces: Sequence[Piece]) -> None:
-        for target, error in await in_thread(self._unpack_here, pieces):
-            self.session.blocks.forget(self._key(target))
-            if self.failed is None:
-                raise error
-            self.failed(error)
-
-    def _unpack_here(self, pieces: Sequence[Piece]) -> list[tuple[Target, FormatError]]:
-        """Unpack and hand on what can be unpacked; return the rest."""
-        broken = []
+    def _unpack(self, pieces: Sequence[Piece]) -> dict[tuple[int, int], FormatError]:
+        """Unpack and hand on what can be unpacked; return what is wrong with the others."""
+        broken = {}
         for target, data in pieces:
             try:
                 pixels = decode_block(self.image, data, target.block)
             except FormatError as exc:
-                broken.append((target, exc))
+                broken[target.block] = exc
                 continue
             if self.session.store is not None:
                 self.session.store.keep_block(self._key(target), pixels)
