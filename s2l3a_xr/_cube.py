@@ -69,7 +69,7 @@ class L3AArray(BackendArray):
         return str(tokenize(self.request))
 
     def __reduce__(self) -> tuple[type[L3AArray], tuple[Request, None, str]]:
-        listen()  # it may be on its way to a cluster
+        listen(lambda: self.token)  # it may be on its way to a cluster
         return type(self), (self.request, None, self.home or home_folder())
 
     def __dask_tokenize__(self) -> tuple[str, str]:

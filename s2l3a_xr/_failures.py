@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,7 +35,6 @@ Row: TypeAlias = dict[str, Any]
 
 GONE, FAILED = "gone", "failed"
 
-_TOPIC = "s2l3a_xr"
 _PLACE = ("url", "status", "block", "start", "stop")
 _NUMBERS = ("start", "stop", "http_status", "attempts")
 _COLUMNS = (
@@ -56,7 +55,7 @@ class _Ledger:
         self.rows: dict[str, dict[tuple[object, ...], Row]] = {}
         self.warned: set[tuple[str, str]] = set()
         self.folder: str | None = None
-        self.clients: set[str] = set()
+        self.heard: set[tuple[str, str]] = set()
 
     def keep(self, token: str, rows: Iterable[Row]) -> None:
         """Keep the latest row of each place."""
@@ -125,9 +124,10 @@ def report(token: str, errors: Sequence[ReadError], *, home: str | None, quiet: 
     if worker is not None:
         # One event for each reading: the scheduler keeps the last 1000 of a topic.
         event = {"token": token, "rows": rows, "loud": [row["id"] for row in loud]}
-        worker.log_event([_TOPIC, _topic(token)], event)
-        for row in _ledger.new_to_warn(token, loud):
-            _log.warning("%s %s: %s", row["url"], row["status"], row["cause"])
+        worker.log_event(_topic(token), event)
+        if loud:  # the client warns; it may be this very process
+            first = loud[0]
+            _log.warning("%d reads became nodata: %s: %s", len(loud), first["url"], first["cause"])
         return
     if home not in {None, _ledger.folder} and multiprocessing.parent_process() is not None:
         _leave_at_home(token, rows, Path(str(home)))
@@ -136,7 +136,8 @@ def report(token: str, errors: Sequence[ReadError], *, home: str | None, quiet: 
 
 def _row(error: ReadError) -> Row:
     is_gone = isinstance(error, GoneError)
-    start, stop = (None, None) if is_gone else error.byte_range or (None, None)
+    part = None if is_gone else error.byte_range
+    start, stop = map(int, part) if part is not None else (None, None)
     return {
         "id": uuid.uuid4().hex,
         "when": time.time(),
@@ -244,7 +245,7 @@ def _read_home(token: str, home: Path) -> list[Row]:
 
 
 def _topic(token: str) -> str:
-    return f"{_TOPIC}-{token}"
+    return f"s2l3a_xr-{token}"
 
 
 def _dask_worker() -> Any:  # noqa: ANN401 - distributed is an optional extra
@@ -274,19 +275,26 @@ def _events(token: str) -> list[Row]:
         return []
 
 
-def listen() -> None:
-    """Have the scheduler tell this process's client of failures as they happen.
+def listen(name: Callable[[], str]) -> None:
+    """Have the scheduler tell this process's client of a request's failures as they happen.
 
     So warnings are raised at the client, and what failed is known when the cluster is gone.
+
+    Parameters
+    ----------
+    name : callable
+        Gives the request's token, if there is a client at all.
     """
     client = _client(of_worker=False)
-    if client is None or client.id in _ledger.clients:
+    if client is None or client.id.startswith("Client-worker-"):
         return
-    _ledger.clients.add(client.id)
-    client.subscribe_topic(_TOPIC, _hear)
+    token = name()
+    if (client.id, token) not in _ledger.heard:
+        _ledger.heard.add((client.id, token))
+        client.subscribe_topic(_topic(token), _hear)
 
 
 def _hear(event: tuple[float, Row]) -> None:
     _, told = event
     _ledger.keep(told["token"], told["rows"])
-    _warn(told["token"], [row for row in told["rows"] if row["id"] in set(told["loud"])])
+    _warn(told["token"], [row for row in told["rows"] if row["id"] in told["loud"]])

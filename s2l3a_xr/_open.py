@@ -224,7 +224,6 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         fail_on_error=fail_on_error,
         transport=settings,
     )
-    listen()
     return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
 
 
@@ -298,6 +297,7 @@ def _to_dataarray(
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
+    listen(lambda: array.token)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
     if chunks is not None:
         sizes = resolve_chunks(request, chunks)

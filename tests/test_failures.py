@@ -301,6 +301,16 @@ def test_from_a_cluster(fresh_server, cluster, opened_first):
     assert len(da.l3a.failures()) == len(table)  # nor what a closed client heard
 
 
+def test_from_workers_that_are_threads_of_this_process(fresh_server):
+    distributed = pytest.importorskip("distributed")
+    expected = whole(fresh_server)
+    here = distributed.LocalCluster(processes=False, n_workers=1, dashboard_address=":0")
+    with here, distributed.Client(here):
+        da = open_area(fresh_server, chunks={"time": 1, "band": 1, "y": 150})
+        _, categories = check_both(da, fresh_server, expected)
+    assert sorted(c.__name__ for c in categories) == ["MissingWarning", "ReadFailedWarning"]
+
+
 def test_failures_of_others_are_not_mine(fresh_server, cluster):
     from distributed import Client  # noqa: PLC0415 - an optional extra
 
