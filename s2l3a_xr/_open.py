@@ -19,6 +19,7 @@ from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
+from s2l3a_xr._failures import listen
 from s2l3a_xr._grid import Grid, grid_around
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._mosaic import to_pixels
@@ -110,6 +111,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     mask_and_scale: bool = False,
     chunks: Any = "auto",  # noqa: ANN401 - xarray's many forms
     missing: Literal["warn", "keep", "raise"] = "warn",
+    fail_on_error: bool = True,
     transport: Transport | None = None,
 ) -> xr.DataArray:
     """Open monthly cloud-free Sentinel-2 mosaics as one lazy array.
@@ -154,7 +156,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         gives an array without dask that reads when it is indexed.
     missing : {"warn", "keep", "raise"}, default "warn"
         What to do about months, tiles and files that the archive has not got: leave empty
-        months out and warn, keep them as nodata, or raise.
+        months out and warn, keep them as nodata, or raise. A listed file that turns out to be
+        gone (404, 410) when it is read counts as nodata, with a warning, silently, or raises.
+    fail_on_error : bool, default True
+        Raise when a file can't be read. False leaves nodata where it failed, warns once, and
+        lists it in ``da.l3a.failures()``.
     transport : Transport, optional
         How the network is used; travels with the array.
 
@@ -174,12 +180,14 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     ArchiveError
         The archive can't be read.
     ReadError
-        When the array is computed: a file can't be read.
+        When the array is computed: a file can't be read, or is gone and ``missing="raise"``.
 
     Warns
     -----
     MissingWarning
-        Months, tiles or files are missing.
+        Months, tiles or files are missing; also when the array is computed.
+    ReadFailedWarning
+        When the array is computed with ``fail_on_error=False``: something failed.
     AoiWarning
         Part of the area lies outside the offered tiles.
 
@@ -217,6 +225,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
+        fail_on_error=fail_on_error,
         transport=(
             settings.for_links(urlsplit(inventory.origin.catalogue).hostname)
             if inventory.origin.catalogue
@@ -296,6 +305,7 @@ def _to_dataarray(
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
+    listen(lambda: array.token)
     variable = xr.Variable(
         DIMS, indexing.LazilyIndexedArray(array), _attrs(request, inventory, array)
     )

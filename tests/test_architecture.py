@@ -34,6 +34,7 @@ STAGES = (
     "_fetch",
     "_read",
     "_request",
+    "_failures",
     "_cube",
     "_chunks",
     "_planning",
