@@ -9,8 +9,8 @@ from collections.abc import Sequence, Set
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Archive, Listed, newest
 from s2l3a_xr._cover import Cover, least_cover
-from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
-from s2l3a_xr._grid import grid_around
+from s2l3a_xr._errors import AoiWarning, MissingError, redact
+from s2l3a_xr._grid import grid_around, home_crs
 from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory, month_text
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
@@ -85,7 +85,7 @@ async def take_inventory(
         aoi=aoi,
         bands=bands,
         cover=cover,
-        grid=grid_around(aoi, tiles, resolution),
+        grid=grid_around(aoi, tiles, resolution, home_crs(aoi, cover.tiles)),
         cells=tuple(
             _cell(tile, month, products.get((tile, month)), listed, layers)
             for tile, month in wanted
@@ -140,7 +140,7 @@ def _cover_months(
     gaps: dict[str, int] = defaultdict(int)
     for tile in offered:
         gaps[tile.name] = sum((tile.name, month) not in products for month in asked)
-    cover = _one_zone(aoi, offered, gaps)
+    cover = _fewest_zones(aoi, offered, gaps)
     if cover.uncovered > 0:
         warnings.warn(
             f"{cover.uncovered:.1%} of the AOI lies outside the tiles that the archive offers; "
@@ -149,11 +149,11 @@ def _cover_months(
             stacklevel=2,
         )
     by_month = dict.fromkeys(asked, cover.tiles)
-    zone = cover.tiles[0].zone
+    home = home_crs(aoi, cover.tiles)
     for month in asked:
-        there = [t for t in offered if (t.name, month) in products and t.zone == zone]
+        there = [t for t in offered if (t.name, month) in products]
         if there and not set(cover.tiles) <= set(there):
-            others = least_cover(aoi, there)
+            others = _fewest_zones(aoi, there, {}, home)
             by_month[month] = others.tiles
             if others.uncovered > cover.uncovered + _SAME_SHARE:
                 both = {*cover.tiles, *others.tiles}
@@ -161,25 +161,31 @@ def _cover_months(
     return cover, by_month
 
 
-def _one_zone(aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int]) -> Cover:
-    """Cover with the least tiles, or with more where the least are of two zones."""
+def _fewest_zones(
+    aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int], home: str | None = None
+) -> Cover:
+    """Cover with the least tiles, or with more where the least are of two zones.
+
+    Tiles of the zone ``home`` need no resampling: they are taken wherever they are enough.
+    """
     least = least_cover(aoi, offered, gaps)
-    if len({tile.zone for tile in least.tiles}) == 1:
+    zones = {tile.crs for tile in least.tiles}
+    if zones == {home} or (home is None and len(zones) == 1):
         return least
-    zones = sorted({tile.zone for tile in offered})
-    covers = [least_cover(aoi, [t for t in offered if t.zone == zone], gaps) for zone in zones]
-    best = min(covers, key=lambda c: (round(c.uncovered, 9), len(c.tiles), _lack(c, gaps)))
-    if best.uncovered > least.uncovered + _SAME_SHARE:
-        msg = (
-            f"the AOI ({aoi.describe()}) needs tiles of more than one UTM zone "
-            f"({', '.join(map(str, zones))}), which is not supported yet; split the AOI."
-        )
-        raise SelectionError(msg)
-    return best
+    covers = [
+        least_cover(aoi, [t for t in offered if t.crs == crs], gaps)
+        for crs in sorted({tile.crs for tile in offered})
+    ]
+    enough = [c for c in covers if c.uncovered <= least.uncovered + _SAME_SHARE]
+
+    def cost(cover: Cover) -> tuple[bool, int, int]:
+        return cover.tiles[0].crs != home, len(cover.tiles), _lack(cover, gaps)
+
+    return min(enough, key=cost, default=least)
 
 
 def _lack(cover: Cover, gaps: dict[str, int]) -> int:
-    return sum(gaps[tile.name] for tile in cover.tiles)
+    return sum(gaps.get(tile.name, 0) for tile in cover.tiles)
 
 
 async def _list_files(

@@ -192,12 +192,15 @@ class Plane:
         Whether reduced images may serve.
     requests : int
         At least so many requests are made for one file's blocks.
+    keeps_all : bool, default False
+        Whether any block may be asked for again.
     """
 
     sources: tuple[Source, ...]
     share: Share
     overviews: bool
     requests: int
+    keeps_all: bool = False
 
     @property
     def asked(self) -> list[int]:
@@ -291,7 +294,9 @@ class Plane:
             targets = self.share.targets(position, image)
         else:
             targets = self.share.targets_for(holes, position, image)
-        if position > 0:  # may be asked again for what an earlier file lacks
+        if self.keeps_all:
+            targets = [replace(t, is_shared=True) for t in targets]
+        elif position > 0:  # may be asked again for what an earlier file lacks
             targets = [replace(t, is_shared=t.is_shared or not t.is_whole) for t in targets]
         return targets
 
@@ -328,13 +333,29 @@ class Plane:
         holes = np.zeros(output.shape, dtype=bool)
         if owner is not None:
             part = footprint(self.share.layers[position])
-            pixels = output[part]
-            nothing = NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max
-            holes[part] = pixels == nothing
-            if self.sources[position].band == "FLG":
-                holes[part] |= pixels == 0
+            holes[part] = is_nothing(output[part], self.sources[position].band)
             holes &= (owner < position) & (owner != NOBODY)
         return holes
+
+
+def is_nothing(pixels: np.ndarray, band: str) -> np.ndarray:
+    """Tell which pixels a later file may replace.
+
+    Parameters
+    ----------
+    pixels : ndarray of int16 or uint8
+        As read.
+    band : str
+        Native name.
+
+    Returns
+    -------
+    ndarray of bool
+        True for nodata, which is class 0 too.
+    """
+    nothing = NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max
+    empty: np.ndarray = pixels == nothing
+    return empty | (pixels == 0) if band == "FLG" else empty
 
 
 def _put(output: np.ndarray, wanted: np.ndarray | None, target: Target, pixels: np.ndarray) -> None:
