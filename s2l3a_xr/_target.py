@@ -18,9 +18,9 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._grid import Grid, grid_around, outline
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._kernels import KERNELS
 from s2l3a_xr._product import Band, resolve_bands
 from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._warp import KERNELS
 
 Resampling: TypeAlias = "str | Mapping[str, str]"
 """One kernel, or one per band; ``"*"`` names all others."""

@@ -6,7 +6,6 @@ Everything is a function of a pixel's place in the whole grid: chunks can't be s
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -14,12 +13,12 @@ from typing import TypeAlias
 
 import numpy as np
 import pyproj
+from rasterio.crs import CRS
+from rasterio.warp import transform
 
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._kernels import Taps, overlaps, sum_up, under, weigh
 from s2l3a_xr._tiles import SIDE_M, Tile
-
-KERNELS = ("nearest", "bilinear", "cubic", "average")
-"""How pixels may be made where they don't coincide with a file's; GDAL's names and numbers."""
 
 _CELL_PX = 256
 """Places are computed for squares of so many pixels, counted from the grid's corner."""
@@ -28,14 +27,8 @@ _NODES = 8
 _PLACE_PX = 1e-7
 """Within a square, polynomials through 8 x 8 exact places may be off by so much."""
 
-_EDGE_PX = 1e-10
-"""GDAL's margin for places on the edge of two pixels."""
-
 _HARDLY_REDUCED = 0.95
 """GDAL's bound: more target pixels for one of the file's than this, and no filter is widened."""
-
-_LEAST_WEIGHT = 1e-6
-"""GDAL's bound: a mean of less is nodata."""
 
 _ZONE_WIDTH_M, _ZONE_TOP_M = 1_024_000, 9_408_000
 """A zone's extent: whole multiples of every pixel size in use."""
@@ -86,24 +79,6 @@ class Cell:
     output: tuple[slice, slice]
     centres: _Places
     corners: _Places | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Taps:
-    """Which pixels of a lattice make up each wanted pixel.
-
-    Parameters
-    ----------
-    rows, columns : ndarray of int64, shape (n,)
-        First row and column of each.
-    down, across : ndarray of float64, shape (taps, n)
-        Weights of the rows and columns from there on.
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    down: np.ndarray
-    across: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,15 +169,15 @@ class Warp:
         """
         x, y = (place[wanted] for place in cell.centres)
         if cell.corners is not None:
-            columns, across = _overlaps(*(edge[wanted] for edge in cell.corners[0]))
-            rows, down = _overlaps(*(edge[wanted] for edge in cell.corners[1]))
+            columns, across = overlaps(*(edge[wanted] for edge in cell.corners[0]))
+            rows, down = overlaps(*(edge[wanted] for edge in cell.corners[1]))
         elif self.kernel == "nearest":
-            columns, rows = _under(x), _under(y)
+            columns, rows = under(x), under(y)
             across = down = np.ones((1, 1))
         else:
             scale_x, scale_y = _scales(self)
-            columns, across = _weigh(self.kernel, x, scale_x)
-            rows, down = _weigh(self.kernel, y, scale_y)
+            columns, across = weigh(self.kernel, x, scale_x)
+            rows, down = weigh(self.kernel, y, scale_y)
         return Taps(rows=rows, columns=columns, down=down, across=across)
 
     def make(
@@ -232,12 +207,12 @@ class Warp:
             In the order of the wanted pixels.
         """
         if self.kernel == "average":
-            return _sum_up(pixels, corner, self.taps(cell, wanted), fill)[0]
+            return sum_up(pixels, corner, self.taps(cell, wanted), fill)[0]
         x, y = (place[wanted] for place in cell.centres)
-        nearest: np.ndarray = pixels[_under(y) - corner[0], _under(x) - corner[1]]
+        nearest: np.ndarray = pixels[under(y) - corner[0], under(x) - corner[1]]
         if self.kernel == "nearest":
             return nearest
-        made, whole = _sum_up(pixels, corner, self.taps(cell, wanted), fill)
+        made, whole = sum_up(pixels, corner, self.taps(cell, wanted), fill)
         if self.kernel == "cubic" and not whole.all() and _scales(self) == (1.0, 1.0):
             # As GDAL does: a parabola through a hole is worse than a straight line beside it.
             some = np.zeros_like(wanted)
@@ -262,7 +237,7 @@ class Warp:
         x = grid.left + grid.resolution * columns
         y = grid.top - grid.resolution * rows
         if grid.crs != native.crs:
-            x, y = _transformer(grid.crs, native.crs, threading.get_ident()).transform(x, y)
+            x, y = _transform(grid.crs, native.crs, x, y)
         return (x - native.left) / native.resolution, (native.top - y) / native.resolution
 
     def _places(self, row: int, column: int, offsets: np.ndarray) -> _Places:
@@ -275,7 +250,7 @@ class Warp:
         nodes, spread = _polynomials(offsets is _EDGES)
         at_x, at_y = np.meshgrid(left + nodes, top + nodes)
         known = self.exact(at_x, at_y)
-        x, y = (spread @ (place - place[0, 0]) @ spread.T + place[0, 0] for place in known)
+        x, y = (_spread_out(place, spread) for place in known)
         few = np.ix_(_TESTED, _TESTED)
         exact_x, exact_y = self.exact(*np.meshgrid(left + offsets[_TESTED], top + offsets[_TESTED]))
         off = np.maximum(np.abs(exact_x - x[few]), np.abs(exact_y - y[few])).max()
@@ -289,10 +264,19 @@ _EDGES = np.arange(_CELL_PX + 1.0)
 _TESTED = np.array([0, 19, 101, 206, _CELL_PX - 1])
 
 
-@lru_cache(maxsize=64)
-def _transformer(source: str, target: str, _thread: int) -> pyproj.Transformer:
-    """Threads must not share them."""
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+_crs = lru_cache(maxsize=64)(CRS.from_user_input)
+
+
+def _transform(source: str, target: str, x: np.ndarray, y: np.ndarray) -> _Places:
+    """Ask GDAL: its PROJ may differ from pyproj's, and by tenths of a millimetre from that one."""
+    try:
+        found = transform(_crs(source), _crs(target), x.reshape(-1), y.reshape(-1))
+    except Exception:  # rasterio has no public class for it
+        # Some point has no place in the target: pyproj says which, GDAL fails for all.
+        other = pyproj.Transformer.from_crs(source, target, always_xy=True)
+        found = other.transform(x.reshape(-1), y.reshape(-1))
+    new_x, new_y = (np.asarray(values, dtype=float).reshape(x.shape) for values in found)
+    return new_x, new_y
 
 
 @cache
@@ -303,6 +287,14 @@ def _polynomials(edges: bool) -> tuple[np.ndarray, np.ndarray]:
     basis = np.polynomial.chebyshev.chebvander
     at_points = basis(points / (_CELL_PX / 2) - 1, _NODES - 1)
     return (unit + 1) * _CELL_PX / 2, at_points @ np.linalg.inv(basis(unit, _NODES - 1))
+
+
+def _spread_out(known: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Evaluate the polynomials; without BLAS, whose threads get in the way of ours."""
+    base = known[0, 0]
+    along = np.einsum("ik,kl->il", spread, known - base)
+    found: np.ndarray = np.einsum("il,lj->ij", along, np.ascontiguousarray(spread.T)) + base
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -328,63 +320,3 @@ def _cut(index: np.ndarray) -> Iterator[tuple[int, slice, np.ndarray]]:
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         square = int(squares[start])
         yield square, slice(start, stop), index[start:stop] - square * _CELL_PX
-
-
-def _under(places: np.ndarray) -> np.ndarray:
-    """Find the rows or columns in which places lie."""
-    return np.floor(places + _EDGE_PX).astype(np.int64)
-
-
-def _weigh(kernel: str, at: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """First tap and weights along one axis; a filter is widened where pixels are reduced."""
-    shape, radius = (_triangle, 1) if kernel == "bilinear" else (_catmull_rom, 2)
-    reach = math.ceil(radius / scale)
-    first = np.floor(at - 0.5).astype(np.int64) - reach + 1
-    taps = np.arange(2 * reach)[:, None]
-    return first, shape(np.abs(first + taps + 0.5 - at) * scale)
-
-
-def _triangle(distance: np.ndarray) -> np.ndarray:
-    weights: np.ndarray = np.maximum(1 - distance, 0.0)
-    return weights
-
-
-def _catmull_rom(distance: np.ndarray) -> np.ndarray:
-    near = 1 + distance**2 * (1.5 * distance - 2.5)
-    far = 2 + distance * (-4 + distance * (2.5 - 0.5 * distance))
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))  # noqa: PLR2004
-
-
-def _overlaps(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First tap, and how much of each tap lies between two places."""
-    low, high = np.minimum(start, stop), np.maximum(start, stop)
-    first = np.floor(low + _EDGE_PX).astype(np.int64)
-    last = np.maximum(np.ceil(high - _EDGE_PX).astype(np.int64), first + 1)
-    taps = first + np.arange(int((last - first).max(initial=1)))[:, None]
-    weights = np.minimum(taps + 1, high) - np.maximum(taps, low)
-    return first, np.where(taps < last, np.maximum(weights, 0.0), 0.0)
-
-
-def _sum_up(
-    pixels: np.ndarray, corner: tuple[int, int], taps: Taps, fill: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means, nodata left out, and which of them had all of their taps."""
-    width = pixels.shape[1]
-    flat = pixels.reshape(-1)
-    first = (taps.rows - corner[0]) * width + (taps.columns - corner[1])
-    total, weight = np.zeros(first.size), np.zeros(first.size)
-    whole = np.ones(first.size, dtype=bool)
-    for i, down in enumerate(taps.down):
-        for j, across in enumerate(taps.across):
-            values = flat.take(first + (i * width + j))
-            share = down * across
-            empty = values == fill
-            if empty.any():
-                share = np.where(empty, 0.0, share)
-                whole &= ~empty
-            total += share * values
-            weight += share
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(weight > _LEAST_WEIGHT, np.floor(total / weight + 0.5), fill)
-    limits = np.iinfo(pixels.dtype)
-    return np.clip(mean, limits.min, limits.max).astype(pixels.dtype), whole

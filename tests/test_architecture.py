@@ -29,6 +29,7 @@ STAGES = (
     "_tiff",
     "_plan",
     "_mosaic",
+    "_kernels",
     "_warp",
     "_source",
     "_fetch",
