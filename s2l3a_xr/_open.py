@@ -26,7 +26,9 @@ from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
-from s2l3a_xr._target import GeoBoxLike, Resampling, area_of, given_grid, kernels_for, lay_grid
+from s2l3a_xr._target import (
+    GeoBoxLike, Resampling, area_of, given_grid, kernels_for, label_like, lay_grid,
+)  # fmt: skip
 from s2l3a_xr._transport import Transport, run_with_session
 
 _DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
@@ -200,6 +202,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     The product is DLR's Sentinel-2 L3A of the WASP processor, see
     https://geoservice.dlr.de/web/datasets/s2_l3a_wasp (CC-BY-4.0).
 
+    Where tiles overlap, the first valid pixel in the order of the tiles' names is taken; of
+    several zones, the grid's own goes first. A pixel is of the first zone on whose tiles its
+    centre lies, and of a later one where that has no data; each zone is resampled on its own.
+
     Examples
     --------
     >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
@@ -239,15 +245,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         transport=settings,
     )
     da = _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
-    return da if like is None else _label_like(da, like)
-
-
-def _label_like(da: xr.DataArray, like: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Take over x and y to the last bit: xarray aligns equal labels alone."""
-    labels = {"x": like[like.rio.x_dim], "y": like[like.rio.y_dim]}
-    return da.assign_coords(
-        {dim: (dim, label.to_numpy(), da[dim].attrs) for dim, label in labels.items()}
-    )
+    return da if like is None else label_like(da, like)
 
 
 def _check_options(aoi: object, inventory: object, missing: str) -> None:

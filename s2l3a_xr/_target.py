@@ -275,3 +275,24 @@ def kernels_for(layers: Sequence[Band], resampling: Resampling) -> tuple[str, ..
     return tuple(
         "nearest" if layer.is_mask else named.get(layer.native, default) for layer in layers
     )
+
+
+def label_like(da: xr.DataArray, like: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Take over x and y to the last bit: xarray aligns equal labels alone.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        On the grid of the other.
+    like : xarray.DataArray or Dataset
+        The other.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same pixels.
+    """
+    labels = {"x": like[like.rio.x_dim], "y": like[like.rio.y_dim]}
+    return da.assign_coords(
+        {dim: (dim, label.to_numpy(), da[dim].attrs) for dim, label in labels.items()}
+    )
