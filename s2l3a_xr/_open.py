@@ -27,8 +27,14 @@ from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
 from s2l3a_xr._target import (
-    GeoBoxLike, Resampling, area_of, given_grid, kernels_for, label_like, lay_grid,
-)  # fmt: skip
+    GeoBoxLike,
+    Resampling,
+    area_of,
+    given_grid,
+    kernels_for,
+    label_like,
+    lay_grid,
+)
 from s2l3a_xr._transport import Transport, run_with_session
 
 _DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
@@ -215,10 +221,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     >>> da.dims, da.dtype, da.sizes["time"]
     (('time', 'band', 'y', 'x'), dtype('int16'), 2)
     """
-    grid = given_grid(geobox, like)
-    if grid is not None and (crs is not None or resolution is not None):
-        msg = "geobox=… and like=… settle crs and resolution already; leave those out."
-        raise SelectionError(msg)
+    grid = given_grid(geobox, like, crs, resolution)
     if grid is not None and aoi is None and inventory is None:
         aoi, clip = area_of(grid), False
     _check_options(aoi, inventory, missing)

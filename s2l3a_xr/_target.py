@@ -49,7 +49,7 @@ class GeoBoxLike(Protocol):
         """``(height, width)``."""
 
 
-def given_grid(geobox: object, like: object) -> Grid | None:
+def given_grid(geobox: object, like: object, *others: object) -> Grid | None:
     """Take a grid that is there already.
 
     Parameters
@@ -58,6 +58,8 @@ def given_grid(geobox: object, like: object) -> Grid | None:
         Such as ``odc.geo.geobox.GeoBox``.
     like : xarray.DataArray or Dataset, or None
         With a CRS that rioxarray finds.
+    *others
+        CRS and resolution, which it settles; both None.
 
     Returns
     -------
@@ -67,15 +69,18 @@ def given_grid(geobox: object, like: object) -> Grid | None:
     Raises
     ------
     SelectionError
-        Both are given, or one that is no north-up grid of square pixels.
+        Both are given, or others beside one, or one that is no north-up grid of square pixels.
     """
     if geobox is not None and like is not None:
         msg = "give either geobox=… or like=…, one of the two."
         raise SelectionError(msg)
+    if geobox is None and like is None:
+        return None
+    if any(other is not None for other in others):
+        msg = "geobox=… and like=… settle crs and resolution already; leave those out."
+        raise SelectionError(msg)
     if like is not None:
         return _of_array(like)
-    if geobox is None:
-        return None
     if not isinstance(geobox, GeoBoxLike) or geobox.crs is None:
         msg = "geobox=… must be an odc.geo.geobox.GeoBox with a CRS."
         raise SelectionError(msg)

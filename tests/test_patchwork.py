@@ -191,7 +191,7 @@ GRIDS = {
     "degrees": {"crs": 4326, "resolution": 0.00013},
     "the other zone": {"crs": pyproj.CRS(32633)},
     "coarse": {"crs": "EPSG:3035", "resolution": 60, "use_overviews": False},
-    "fine": {"crs": "EPSG:32632", "resolution": 7},
+    "fine": {"crs": "EPSG:32632", "resolution": 8},
 }
 
 
@@ -220,14 +220,14 @@ def test_coordinates_of_a_geographic_grid(site, tmp_path):
         np.testing.assert_array_equal(file.read(1), da.values[0, 0])
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_chunks_can_t_be_seen(site, data):
     kernel = data.draw(st.sampled_from(KERNELS))
     grid = data.draw(st.sampled_from([{"crs": "EPSG:3035"}, {"crs": 4326, "resolution": 3e-4}, {}]))
     area = WIDE if not grid else ACROSS
     whole = open_area(site, area, resampling=kernel, chunks=None, **grid)
-    sizes = {dim: data.draw(st.integers(150, 900)) for dim in ("y", "x")}
+    sizes = {dim: data.draw(st.integers(250, 900)) for dim in ("y", "x")}
     cut = open_area(site, area, resampling=kernel, chunks=sizes, **grid)
     if not grid:
         whole, cut = eastern(whole), eastern(cut)
@@ -301,7 +301,7 @@ def test_the_sample_s_july_is_of_the_other_zone(server, sample_root):
     assert (july != -10000).mean() > 0.9
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_areas_of_the_sample(server, sample_root, data):
     """Both zones' tiles, to zones, LAEA and degrees."""
