@@ -18,6 +18,9 @@ from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Session
 from s2l3a_xr._warp import Warp, zone_grid
 
+_COARSEST_M = 640
+"""The last overview of a 20 m file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
@@ -92,10 +95,6 @@ class Manner:
         while self.overviews and 2 * step <= min(ground_m(grid), _COARSEST_M):
             step *= 2
         return step
-
-
-_COARSEST_M = 640
-"""The last overview of a 20 m file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
