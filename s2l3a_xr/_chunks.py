@@ -13,7 +13,7 @@ from s2l3a_xr._cube import auto_chunks, cut_from_corner
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._request import Request
-from s2l3a_xr._tiles import tile_named
+from s2l3a_xr._tiles import Tile, tile_named
 
 DIMS = ("time", "band", "y", "x")
 
@@ -56,8 +56,9 @@ def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN4
         limit = dask.config.get("array.chunk-size")
         times, bands, height, width = auto_chunks(request.shape, request.dtype, limit)
         grid = request.grid
-        tile = request.products[0][0][0] if request.products and request.products[0] else None
-        top, left = _offset_in_tile(grid, tile.tile) if tile else (0, 0)
+        tiles = (tile_named(p.tile) for products in request.products for p, _ in products)
+        tile = next((tile for tile in tiles if tile.crs == grid.crs), None)
+        top, left = _offset_in_tile(grid, tile) if tile else (0, 0)
         rows = cut_from_corner(grid.height, height, top)
         return {"time": times, "band": bands, "y": rows,
                 "x": cut_from_corner(grid.width, width, left)}  # fmt: skip
@@ -79,9 +80,8 @@ def _chunk_sizes(request: Request, chunks: Any) -> dict[str, Any]:  # noqa: ANN4
     raise SelectionError(msg)
 
 
-def _offset_in_tile(grid: Grid, tile: str) -> tuple[int, int]:
-    corner = tile_named(tile)
+def _offset_in_tile(grid: Grid, tile: Tile) -> tuple[int, int]:
     return (
-        round((corner.top - grid.top) / grid.resolution),
-        round((grid.left - corner.left) / grid.resolution),
+        round((tile.top - grid.top) / grid.resolution),
+        round((grid.left - tile.left) / grid.resolution),
     )

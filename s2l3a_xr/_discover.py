@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence, Set
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Archive, Catalogue, Listed, Origin, newest
 from s2l3a_xr._cover import Cover, least_cover
-from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
-from s2l3a_xr._grid import grid_around
+from s2l3a_xr._errors import AoiWarning, MissingError, redact
+from s2l3a_xr._grid import grid_around, home_crs
 from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory, month_text
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
@@ -96,15 +96,15 @@ async def take_inventory(
     listed = await list_files(by_month)
     lacking = _lacking_files(by_month, products, listed, layers)
     if lacking:
-        near = _in_zone_of(cover, offered)
-        listed |= await list_files(dict.fromkeys(lacking, near))
+        home = home_crs(aoi, cover.tiles)
+        listed |= await list_files(dict.fromkeys(lacking, tuple(offered)))
         whole = {
             pair: product
             for pair, product in products.items()
             if len(listed.get(product, ())) == len({layer.native for layer in layers})
         }
         by_month |= {
-            month: _tiles_of_month(aoi, cover, by_month[month], month, near, whole)
+            month: _tiles_of_month(aoi, cover, by_month[month], month, offered, whole, home)
             for month in lacking
         }
     wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
@@ -114,7 +114,7 @@ async def take_inventory(
         aoi=aoi,
         bands=bands,
         cover=cover,
-        grid=grid_around(aoi, tiles, resolution),
+        grid=grid_around(aoi, tiles, resolution, home_crs(aoi, cover.tiles)),
         cells=tuple(
             _cell(tile, month, products.get((tile, month)), listed, layers)
             for tile, month in wanted
@@ -173,7 +173,7 @@ def _cover_months(
     gaps: dict[str, int] = defaultdict(int)
     for tile in offered:
         gaps[tile.name] = sum((tile.name, month) not in products for month in asked)
-    cover = _one_zone(aoi, offered, gaps)
+    cover = _fewest_zones(aoi, offered, gaps)
     if cover.uncovered > 0:
         warnings.warn(
             f"{cover.uncovered:.1%} of the AOI lies outside the tiles that the archive offers; "
@@ -181,12 +181,11 @@ def _cover_months(
             AoiWarning,
             stacklevel=2,
         )
-    near = _in_zone_of(cover, offered)
-    return cover, {m: _tiles_of_month(aoi, cover, cover.tiles, m, near, products) for m in asked}
-
-
-def _in_zone_of(cover: Cover, offered: Sequence[Tile]) -> tuple[Tile, ...]:
-    return tuple(tile for tile in offered if tile.zone == cover.tiles[0].zone)
+    home = home_crs(aoi, cover.tiles)
+    return cover, {
+        month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)
+        for month in asked
+    }
 
 
 def _tiles_of_month(
@@ -194,14 +193,15 @@ def _tiles_of_month(
     cover: Cover,
     chosen: tuple[Tile, ...],
     month: Month,
-    near: Sequence[Tile],
+    offered: Sequence[Tile],
     products: Mapping[tuple[str, Month], Product],
+    home: str,
 ) -> tuple[Tile, ...]:
     """Keep a month's tiles if its products have all of the cover, else take or add others."""
-    there = [tile for tile in near if (tile.name, month) in products]
+    there = [tile for tile in offered if (tile.name, month) in products]
     if not there or set(cover.tiles) <= set(there):
         return chosen
-    others = least_cover(aoi, there)
+    others = _fewest_zones(aoi, there, {}, home)
     if others.uncovered <= cover.uncovered + _SAME_SHARE:
         return others.tiles
     return tuple(sorted({*chosen, *others.tiles}, key=lambda tile: tile.name))
@@ -226,25 +226,31 @@ def _lacking_files(
     ]
 
 
-def _one_zone(aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int]) -> Cover:
-    """Cover with the least tiles, or with more where the least are of two zones."""
+def _fewest_zones(
+    aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int], home: str | None = None
+) -> Cover:
+    """Cover with the least tiles, or with more where the least are of two zones.
+
+    Tiles of the zone ``home`` need no resampling: they are taken wherever they are enough.
+    """
     least = least_cover(aoi, offered, gaps)
-    if len({tile.zone for tile in least.tiles}) == 1:
+    zones = {tile.crs for tile in least.tiles}
+    if zones == {home} or (home is None and len(zones) == 1):
         return least
-    zones = sorted({tile.zone for tile in offered})
-    covers = [least_cover(aoi, [t for t in offered if t.zone == zone], gaps) for zone in zones]
-    best = min(covers, key=lambda c: (round(c.uncovered, 9), len(c.tiles), _lack(c, gaps)))
-    if best.uncovered > least.uncovered + _SAME_SHARE:
-        msg = (
-            f"the AOI ({aoi.describe()}) needs tiles of more than one UTM zone "
-            f"({', '.join(map(str, zones))}), which is not supported yet; split the AOI."
-        )
-        raise SelectionError(msg)
-    return best
+    covers = [
+        least_cover(aoi, [t for t in offered if t.crs == crs], gaps)
+        for crs in sorted({tile.crs for tile in offered})
+    ]
+    enough = [c for c in covers if c.uncovered <= least.uncovered + _SAME_SHARE]
+
+    def cost(cover: Cover) -> tuple[bool, int, int]:
+        return cover.tiles[0].crs != home, len(cover.tiles), _lack(cover, gaps)
+
+    return min(enough, key=cost, default=least)
 
 
 def _lack(cover: Cover, gaps: dict[str, int]) -> int:
-    return sum(gaps[tile.name] for tile in cover.tiles)
+    return sum(gaps.get(tile.name, 0) for tile in cover.tiles)
 
 
 async def _list_files(

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import pyproj
+import shapely
 from affine import Affine
 
-from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._aoi import LONLAT, Aoi
 from s2l3a_xr._errors import AoiError
 from s2l3a_xr._tiles import Tile
+
+_EDGE_PARTS = 32
+"""Edges that are straight in one CRS are bent in another: so many parts follow the bend."""
+
+_UTM_TOLERANCE = 0.01
+"""Map metres and metres on the ground differ by less in the tiles' own CRS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +67,98 @@ class Grid:
         return self.top - self.resolution * (np.arange(self.height) + 0.5)
 
 
-def grid_around(aoi: Aoi, tiles: Iterable[Tile], resolution: float) -> Grid:
+@lru_cache(maxsize=256)
+def ground_m(grid: Grid) -> float:
+    """Measure a pixel on the ground.
+
+    Parameters
+    ----------
+    grid : Grid
+        The lattice.
+
+    Returns
+    -------
+    float
+        The shorter side of its middle pixel in metres; the resolution itself where that says
+        the same within a percent, as in UTM.
+    """
+    centre = grid.left + grid.width / 2 * grid.resolution
+    middle = grid.top - grid.height / 2 * grid.resolution
+    to_lonlat = pyproj.Transformer.from_crs(grid.crs, LONLAT, always_xy=True)
+    longitudes, latitudes = to_lonlat.transform(
+        [centre, centre + grid.resolution, centre], [middle, middle, middle - grid.resolution]
+    )
+    sides = [
+        pyproj.Geod(ellps="WGS84").line_length(
+            [longitudes[0], longitudes[other]], [latitudes[0], latitudes[other]]
+        )
+        for other in (1, 2)
+    ]
+    side = float(min(sides))
+    return grid.resolution if abs(side / grid.resolution - 1) < _UTM_TOLERANCE else side
+
+
+def outline(aoi: Aoi) -> Aoi:
+    """Add vertices to straight edges, so that they stay where they are in other CRSs.
+
+    Parameters
+    ----------
+    aoi : Aoi
+        Such as a rectangle.
+
+    Returns
+    -------
+    Aoi
+        The same area.
+    """
+    left, bottom, right, top = aoi.bounds
+    longest = max(right - left, top - bottom) / _EDGE_PARTS
+    return Aoi(features=tuple(shapely.segmentize(aoi.features, longest)), crs=aoi.crs)
+
+
+def home_crs(aoi: Aoi, tiles: Sequence[Tile]) -> str:
+    """Find the zone whose tiles hold most of an area: most pixels are then exact copies.
+
+    Parameters
+    ----------
+    aoi : Aoi
+        The area.
+    tiles : sequence of Tile
+        Of one zone or several.
+
+    Returns
+    -------
+    str
+        CRS of that zone; of equal ones that of the lower number.
+    """
+    zones = sorted({tile.crs for tile in tiles})
+    if len(zones) == 1:
+        return zones[0]
+
+    def missing(crs: str) -> float:
+        area = aoi.to_crs(crs).union
+        held = shapely.union_all([tile.box for tile in tiles if tile.crs == crs])
+        return round(1 - float(area.intersection(held).area / area.area), 6)
+
+    return str(min(zones, key=missing))
+
+
+def grid_around(aoi: Aoi, tiles: Iterable[Tile], resolution: float, crs: str | None = None) -> Grid:
     """Lay the lattice that ``rasterio.mask.mask(crop=True)`` gives on the merged tiles.
+
+    It goes through the corner of the tiles that lie in its CRS. Where none does, pixels' edges
+    are multiples of the resolution.
 
     Parameters
     ----------
     aoi : Aoi
         The area, in any CRS.
     tiles : iterable of Tile
-        Tiles of one zone.
+        Tiles of one zone or several.
     resolution : float
-        Pixel size in metres.
+        Pixel size in units of the CRS.
+    crs : str, optional
+        CRS of the lattice; by default that of the first tile.
 
     Returns
     -------
@@ -81,11 +171,9 @@ def grid_around(aoi: Aoi, tiles: Iterable[Tile], resolution: float) -> Grid:
         Where area and tiles share no pixel.
     """
     boxes = list(tiles)
-    left = min(tile.bounds[0] for tile in boxes)
-    bottom = min(tile.bounds[1] for tile in boxes)
-    right = max(tile.bounds[2] for tile in boxes)
-    top = max(tile.bounds[3] for tile in boxes)
-    area_left, area_bottom, area_right, area_top = aoi.to_crs(boxes[0].crs).bounds
+    crs = crs or boxes[0].crs
+    left, bottom, right, top = _border(boxes, crs, resolution)
+    area_left, area_bottom, area_right, area_top = aoi.to_crs(crs).bounds
     # The same arithmetic as rasterio's, so that a vertex on a pixel's edge falls alike.
     to_pixel = ~Affine(resolution, 0.0, left, 0.0, -resolution, top)
     first_column = area_left * to_pixel.a + area_top * to_pixel.b + to_pixel.c
@@ -101,10 +189,33 @@ def grid_around(aoi: Aoi, tiles: Iterable[Tile], resolution: float) -> Grid:
         msg = f"the AOI ({aoi.describe()}) shares no pixel with the tiles {names}."
         raise AoiError(msg)
     return Grid(
-        crs=boxes[0].crs,
+        crs=crs,
         left=left + column * resolution,
         top=top - row * resolution,
         resolution=resolution,
         width=width,
         height=height,
+    )
+
+
+def _border(
+    tiles: Sequence[Tile], crs: str, resolution: float
+) -> tuple[float, float, float, float]:
+    """Outer border of the tiles, on the lattice of those that lie in the CRS."""
+    own = [tile.bounds for tile in tiles if tile.crs == crs]
+    others = [
+        outline(Aoi(features=(tile.box,), crs=tile.crs)).to_crs(crs).bounds
+        for tile in tiles
+        if tile.crs != crs
+    ]
+    lefts, bottoms, rights, tops = zip(*own, *others, strict=True)
+    if not others:
+        return min(lefts), min(bottoms), max(rights), max(tops)
+    corner_left = min((box[0] for box in own), default=0)
+    corner_top = max((box[3] for box in own), default=0)
+    return (
+        corner_left + math.floor((min(lefts) - corner_left) / resolution) * resolution,
+        min(bottoms),
+        max(rights),
+        corner_top + math.ceil((max(tops) - corner_top) / resolution) * resolution,
     )

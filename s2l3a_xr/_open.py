@@ -20,14 +20,22 @@ from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._failures import listen
-from s2l3a_xr._grid import Grid, grid_around
+from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
 from s2l3a_xr._stac import ArchiveLike, open_place
-from s2l3a_xr._tiles import tile_named
+from s2l3a_xr._target import (
+    GeoBoxLike,
+    Resampling,
+    area_of,
+    given_grid,
+    kernels_for,
+    label_like,
+    lay_grid,
+)
 from s2l3a_xr._transport import Transport, run_with_session
 
 _DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
@@ -104,7 +112,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     bands: str | Iterable[str] = _DEFAULT_BANDS,
     archive: ArchiveLike = None,
     inventory: Inventory | None = None,
-    resolution: int | None = None,
+    crs: Any = None,  # noqa: ANN401 - whatever pyproj takes
+    resolution: float | None = None,
+    geobox: GeoBoxLike | None = None,
+    like: xr.DataArray | xr.Dataset | None = None,
+    resampling: Resampling = "nearest",
     use_overviews: bool = True,
     clip: bool = True,
     all_touched: bool = False,
@@ -137,13 +149,25 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     inventory : Inventory, optional
         What `search_l3a` found, instead of all the above (an error beside it): nothing is
         listed again.
-    resolution : int, optional
-        Pixel size in metres, a multiple of 10; by default 10 if any 10 m band is asked for,
-        else 20. Each pixel takes the file's pixel under its centre (nearest neighbour).
+    crs : str, int, pyproj.CRS or other, optional
+        CRS of the result: anything that pyproj takes. By default the UTM zone whose tiles hold
+        most of the area; tiles of other zones are resampled onto its grid.
+    resolution : float, optional
+        Pixel size in units of the CRS, without ``crs`` a multiple of 10 metres; by default 10 m
+        if any 10 m band is asked for, else 20 m. Degrees have no default.
+    geobox : odc.geo.geobox.GeoBox, optional
+        Grid of the result, instead of ``crs`` and ``resolution``: square pixels, north up. The
+        area may be left out: it is the grid's extent.
+    like : DataArray or Dataset, optional
+        An array with a CRS whose grid the result gets, x and y alike to the bit.
+    resampling : {"nearest", "bilinear", "cubic", "average"} or dict, default "nearest"
+        How pixels are made that don't coincide with a file's, for all bands or by band
+        (``{"B11": "bilinear", "*": "nearest"}``). Nearest takes the file's pixel under the
+        pixel's centre. Masks are always nearest.
     use_overviews : bool, default True
-        Read grids coarser than 20 m from the files' overviews: for a coarse look at little
-        cost. Overviews are averages that mix nodata in at edges; values below 0 are taken
-        for nodata. False takes single full-resolution pixels instead.
+        Read grids coarser than 20 m from the files' overviews, where resampling is nearest: for
+        a coarse look at little cost. Overviews are averages that mix nodata in at edges; values
+        below 0 are taken for nodata. False takes single full-resolution pixels instead.
     clip : bool, default True
         Set pixels outside the area to nodata; False keeps its bounding box.
     all_touched : bool, default False
@@ -169,7 +193,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     xarray.DataArray
         Dims (time, band, y, x); int16 DN (reflectance x 10000) with nodata -10000 in
         ``attrs["_FillValue"]``, or float32 reflectance (unit 1). ``x`` and ``y`` are pixel
-        centres in metres of the tiles' UTM zone, ``y`` descending. No pixel has been read.
+        centres in units of the CRS, ``y`` descending. No pixel has been read.
 
     Raises
     ------
@@ -196,6 +220,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     The product is DLR's Sentinel-2 L3A of the WASP processor, see
     https://geoservice.dlr.de/web/datasets/s2_l3a_wasp (CC-BY-4.0).
 
+    Where tiles overlap, the first valid pixel in the order of the tiles' names is taken; of
+    several zones, the grid's own goes first. A pixel is of the first zone on whose tiles its
+    centre lies, and of a later one where that has no data; each zone is resampled on its own.
+
     Examples
     --------
     >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
@@ -205,6 +233,9 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     >>> da.dims, da.dtype, da.sizes["time"]
     (('time', 'band', 'y', 'x'), dtype('int16'), 2)
     """
+    grid = given_grid(geobox, like, crs, resolution)
+    if grid is not None and aoi is None and inventory is None:
+        aoi, clip = area_of(grid), False
     _check_options(aoi, inventory, missing)
     if inventory is not None:
         _check_alone(years=years, months=months, time=time, archive=archive, bands=bands)
@@ -216,12 +247,13 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             transport=settings,
         )  # fmt: skip
     kept = _months_to_keep(inventory, missing)
-    grid = inventory.grid if resolution is None else _coarser(inventory, resolution)
+    grid = grid or lay_grid(inventory, crs, resolution)
     request = make_request(
         inventory,
         grid,
         kept,
         _area_in_pixels(inventory, grid) if clip else None,
+        resampling=kernels_for(inventory.layers, resampling),
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
@@ -232,7 +264,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             else settings
         ),
     )
-    return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
+    da = _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
+    return da if like is None else label_like(da, like)
 
 
 def _check_options(aoi: object, inventory: object, missing: str) -> None:
@@ -281,14 +314,6 @@ def _gaps(inventory: Inventory) -> str:
     if partial:
         told.append(f"in other months {len(partial)} missing, first {partial[0]}")
     return "; ".join(told)
-
-
-def _coarser(inventory: Inventory, resolution: int) -> Grid:
-    if isinstance(resolution, bool) or resolution <= 0 or resolution % 10:
-        msg = f"resolution={resolution!r} must be a positive multiple of 10 metres."
-        raise SelectionError(msg)
-    tiles = {tile_named(cell.tile) for cell in inventory.cells}
-    return grid_around(inventory.aoi, tiles, int(resolution))
 
 
 def _area_in_pixels(inventory: Inventory, grid: Grid) -> bytes:
@@ -371,7 +396,7 @@ def _meaning(request: Request) -> dict[str, str]:
 
 
 def _overview_note(request: Request) -> dict[str, str]:
-    if not any(request.overviews_for(band) for band in request.bands):
+    if not any(request.manner(band).overviews for band in range(len(request.bands))):
         return {}
     note = "read from overviews: averages that mix nodata in at edges; for pictures, no statistics"
     return {"comment": note}

@@ -195,6 +195,8 @@ class Plane:
         At least so many requests are made for one file's blocks.
     keep_going : bool, default False
         Whether a failed read leaves nodata instead of raising.
+    keeps_all : bool, default False
+        Whether any block may be asked for again.
     """
 
     sources: tuple[Source, ...]
@@ -202,6 +204,7 @@ class Plane:
     overviews: bool
     requests: int
     keep_going: bool = False
+    keeps_all: bool = False
 
     @property
     def asked(self) -> list[int]:
@@ -209,7 +212,7 @@ class Plane:
         wanted = enumerate(self.share.wanted)
         return [position for position, want in wanted if want is None or want.any()]
 
-    async def read(self, session: Session, output: np.ndarray, fill: int) -> list[ReadError]:
+    async def read(self, session: Session, output: np.ndarray, fill: int | None) -> list[ReadError]:
         """Read the plane.
 
         The first file that has a valid pixel gives it. What an earlier file's tile has is
@@ -222,8 +225,8 @@ class Plane:
             This process's connections.
         output : ndarray, shape (height, width)
             Written to.
-        fill : int
-            Of pixels that no file gives.
+        fill : int or None
+            Of pixels that no file gives; None where the output has it already.
 
         Returns
         -------
@@ -237,7 +240,7 @@ class Plane:
             A file can't be read or is not what it must be.
         """
         # First use of memory is slow: it goes on while the headers are on their way.
-        filling = asyncio.create_task(in_thread(np.copyto, output, fill))
+        filling = asyncio.create_task(_fill(output, fill))
         errors: list[ReadError] = []
         lost: set[int] = set()
 
@@ -316,7 +319,9 @@ class Plane:
             targets = self.share.targets(position, image)
         else:
             targets = self.share.targets_for(holes, position, image)
-        if position > 0:  # may be asked again for what an earlier file lacks
+        if self.keeps_all:
+            targets = [replace(t, is_shared=True) for t in targets]
+        elif position > 0:  # may be asked again for what an earlier file lacks
             targets = [replace(t, is_shared=t.is_shared or not t.is_whole) for t in targets]
         return targets
 
@@ -356,13 +361,34 @@ class Plane:
         holes = np.zeros(output.shape, dtype=bool)
         if owner is not None:
             part = footprint(self.share.layers[position])
-            pixels = output[part]
-            nothing = NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max
-            holes[part] = pixels == nothing
-            if self.sources[position].band == "FLG":
-                holes[part] |= pixels == 0
+            holes[part] = is_nothing(output[part], self.sources[position].band)
             holes &= (owner < position) & (owner != NOBODY)
         return holes
+
+
+def is_nothing(pixels: np.ndarray, band: str) -> np.ndarray:
+    """Tell which pixels a later file may replace.
+
+    Parameters
+    ----------
+    pixels : ndarray of int16 or uint8
+        As read.
+    band : str
+        Native name.
+
+    Returns
+    -------
+    ndarray of bool
+        True for nodata, which is class 0 too.
+    """
+    nothing = NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max
+    empty: np.ndarray = pixels == nothing
+    return empty | (pixels == 0) if band == "FLG" else empty
+
+
+async def _fill(output: np.ndarray, fill: int | None) -> None:
+    if fill is not None:
+        await in_thread(np.copyto, output, fill)
 
 
 def _put(output: np.ndarray, wanted: np.ndarray | None, target: Target, pixels: np.ndarray) -> None:

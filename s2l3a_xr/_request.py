@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +12,22 @@ import numpy as np
 import shapely
 
 from s2l3a_xr._archive import band_resolution
-from s2l3a_xr._errors import ReadError
-from s2l3a_xr._grid import Grid
+from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._grid import Grid, ground_m
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._mosaic import inside
+from s2l3a_xr._patchwork import Manner, Patch, Patchwork, lay_patches
 from s2l3a_xr._plan import Range, merge_ranges
 from s2l3a_xr._product import BANDS, NODATA, Product
 from s2l3a_xr._read import Plane, Share, Window, share_window
 from s2l3a_xr._selection import Month
 from s2l3a_xr._source import Source
-from s2l3a_xr._tiles import SIDE_M, tile_named
+from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
 from s2l3a_xr._transport import Session, Transport
+
+_MOST_PX = 2**27
+"""Pixels of files that are held at once to make others of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,8 @@ class Request:
         Along time.
     bands : tuple of str
         Native names, along band.
+    resampling : tuple of str
+        Per band how pixels are made that don't coincide with the files'.
     products : tuple of tuple of (Product and tuple of (str or None))
         For each month the products in cover order, and per band where the file is: empty
         where that follows from archive, product and band, None where there is no file.
@@ -62,6 +70,7 @@ class Request:
     native_m: int
     months: tuple[Month, ...]
     bands: tuple[str, ...]
+    resampling: tuple[str, ...]
     products: tuple[tuple[tuple[Product, tuple[str | None, ...]], ...], ...]
     area: bytes | None
     all_touched: bool
@@ -115,21 +124,30 @@ class Request:
             if urls[band] is not None
         ]
 
-    def overviews_for(self, band: str) -> bool:
-        """Tell whether reduced images may serve; those of masks mean nothing.
+    def manner(self, band: int) -> Manner:
+        """Say how files become pixels.
+
+        Reduced images of masks mean nothing, and who asks for a way of resampling does not want
+        what was resampled already.
 
         Parameters
         ----------
-        band : str
-            Native name.
+        band : int
+            Position along the axis.
 
         Returns
         -------
-        bool
-            True for reflectance on a grid coarser than any file's.
+        Manner
+            With overviews for the nearest reflectance on a grid coarser than any file's.
         """
-        is_coarse = self.grid.resolution > max(band.resolution_m for band in BANDS.values())
-        return self.use_overviews and is_coarse and not BANDS[band].is_mask
+        layer = BANDS[self.bands[band]]
+        is_coarse = ground_m(self.grid) > max(other.resolution_m for other in BANDS.values())
+        nearest = self.resampling[band] == "nearest"
+        return Manner(
+            kernel=self.resampling[band],
+            overviews=self.use_overviews and is_coarse and nearest and not layer.is_mask,
+            resolution_m=band_resolution(layer, self.native_m),
+        )
 
     def plane(self, time: int, band: int) -> tuple[str, ...]:
         """Tell one plane from others by the files that it comes from.
@@ -142,11 +160,12 @@ class Request:
         Returns
         -------
         tuple of str
-            Paths below the archive in cover order: the same product from another place is
-            the same.
+            Paths below the archive in cover order, and how they become pixels: the same product
+            from another place is the same.
         """
         sources = self.sources(time, band)
-        return tuple(source.url.removeprefix(self.archive_url) for source in sources)
+        paths = (source.url.removeprefix(self.archive_url) for source in sources)
+        return (*paths, self.resampling[band])
 
     @property
     def pixels_of_a_plane(self) -> tuple[object, ...]:
@@ -160,6 +179,7 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
     months: Sequence[Month],
     area: bytes | None,
     *,
+    resampling: Sequence[str],
     all_touched: bool,
     use_overviews: bool,
     missing: str,
@@ -173,10 +193,12 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
     inventory : Inventory
         What the archive has.
     grid : Grid
-        The lattice, the inventory's own or a coarser one.
+        The lattice, the inventory's own or another.
     months : sequence of Month
         Along time.
     area : bytes or None
+        See `Request`.
+    resampling : sequence of str
         See `Request`.
     all_touched : bool
         See `Request`.
@@ -205,6 +227,7 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
         native_m=int(inventory.grid.resolution),
         months=tuple(months),
         bands=tuple(layer.native for layer in inventory.layers),
+        resampling=tuple(resampling),
         products=tuple(tuple(by_month[month]) for month in months),
         area=area,
         all_touched=all_touched,
@@ -242,11 +265,17 @@ async def read_request(
         A file can't be read.
     """
     pixels = np.empty([len(axis) for axis in axes], dtype=request.dtype)
-    planes = await _planes(session, request, axes) if pixels.size else []
-    for place in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
-        pixels[place] = request.fill
-    found = await gather(plane.read(session, pixels[i, j], request.fill) for i, j, plane in planes)
-    return pixels, [error for errors in found for error in errors]
+    found: list[ReadError] = []
+    for rows, part in _parts(request, axes):
+        planes = await _planes(session, request, part)
+        for i, j in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
+            pixels[i, j, rows] = request.fill
+        told = await gather(
+            plane.read(session, pixels[i, j, rows], request.fill) for i, j, plane in planes
+        )
+        found += [error for errors in told for error in errors]
+    once = {error.url if isinstance(error, GoneError) else id(error): error for error in found}
+    return pixels, list(once.values())
 
 
 async def plan_request(
@@ -275,19 +304,39 @@ async def plan_request(
     """
     known: set[tuple[str, tuple[int, int]]] = set()
     found: list[tuple[Source, Range]] = []
-    for axes in reads:
-        planes = await _planes(session, request, axes) if all(len(axis) for axis in axes) else []
+    for _, part in (item for axes in reads for item in _parts(request, axes)):
+        planes = await _planes(session, request, part)
         files = await gather(plane.plan(session) for _, _, plane in planes)
         for source, image, targets in (item for items in files for item in items):
             fresh = [t for t in targets if (source.url, t.block) not in known]
             known.update((source.url, target.block) for target in targets if target.is_shared)
-            found += [(source, part) for part in merge_ranges(fresh, image)]
+            found += [(source, together) for together in merge_ranges(fresh, image)]
     return found
+
+
+def _parts(
+    request: Request, axes: Sequence[np.ndarray]
+) -> Iterator[tuple[slice, Sequence[np.ndarray]]]:
+    """Cut a reading whose files' own pixels would not fit in memory, as if it were several."""
+    times, bands, rows, columns = axes
+    if not all(len(axis) for axis in axes):
+        return
+    most = 1
+    tiles = {p.tile for time in times.tolist() for p, _ in request.products[time]}
+    manners = [request.manner(band) for band in bands.tolist()]
+    if not all(manner.copies(request.grid, [*map(tile_named, tiles)]) for manner in manners):
+        span = int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1)
+        finest = min(manner.step_m(request.grid) for manner in manners)
+        pixels = span * (ground_m(request.grid) / finest) ** 2 * len(times) * len(bands)
+        most = min(len(rows), math.ceil(pixels / _MOST_PX))
+    edges = np.linspace(0, len(rows), most + 1).astype(int).tolist()
+    for start, stop in itertools.pairwise(edges):
+        yield slice(start, stop), (times, bands, rows[start:stop], columns)
 
 
 async def _planes(
     session: Session, request: Request, axes: Sequence[np.ndarray]
-) -> list[tuple[int, int, Plane]]:
+) -> list[tuple[int, int, Plane | Patchwork]]:
     """Prepare every plane: masks and shares are made once for all that have the same tiles."""
     times, bands, rows, columns = axes
     mask = await in_thread(_mask, request, rows, columns)
@@ -301,33 +350,43 @@ async def _planes(
         for j, band in enumerate(bands.tolist())
         if (sources := request.sources(time, band))
     ]
-    shares: dict[tuple[object, ...], Share] = {}
-    for _, _, files in found:
-        key = _share_key(files)
-        if key not in shares:
-            tiles = tuple(source.tile for source in files)
-            side_px = SIDE_M // files[0].resolution_m
-            shares[key] = await in_thread(share_window, window, tiles, side_px)
     count = max(1, sum(len(files) for _, _, files in found))
     requests = max(1, session.transport.max_connections // count)
-    return [
-        (
-            i,
-            j,
-            Plane(
+    laid: dict[tuple[object, ...], Share | tuple[Patch, ...]] = {}
+    planes: list[tuple[int, int, Plane | Patchwork]] = []
+    for i, j, files in found:
+        manner = request.manner(int(bands[j]))
+        tiles = tuple(source.tile for source in files)
+        key = (manner, tiles)
+        if key not in laid:
+            laid[key] = await in_thread(_lay, window, tiles, manner)
+        ground = laid[key]
+        if isinstance(ground, Share):
+            plane = Plane(
                 sources=files,
-                share=shares[_share_key(files)],
-                overviews=request.overviews_for(files[0].band),
+                share=ground,
+                overviews=manner.overviews,
                 requests=requests,
                 keep_going=not request.fail_on_error,
-            ),
-        )
-        for i, j, files in found
-    ]
+            )
+            planes.append((i, j, plane))
+        else:
+            patchwork = Patchwork(
+                window=window,
+                patches=ground,
+                sources=files,
+                manner=manner,
+                requests=requests,
+                keep_going=not request.fail_on_error,
+            )
+            planes.append((i, j, patchwork))
+    return planes
 
 
-def _share_key(sources: tuple[Source, ...]) -> tuple[object, ...]:
-    return tuple((source.tile.name, source.resolution_m) for source in sources)
+def _lay(window: Window, tiles: tuple[Tile, ...], manner: Manner) -> Share | tuple[Patch, ...]:
+    if manner.copies(window.grid, tiles):
+        return share_window(window, tiles, SIDE_M // manner.resolution_m)
+    return lay_patches(window, tiles, manner)
 
 
 def _mask(request: Request, rows: np.ndarray, columns: np.ndarray) -> np.ndarray | None:

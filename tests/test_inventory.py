@@ -330,11 +330,25 @@ def test_the_zone_in_which_the_area_lies_deeper(tree):
     assert tree.search(shallow, years=2021, months=3).tiles == ("32UQC",)
 
 
-def test_areas_over_two_zones_are_not_supported_yet(tree):
+def test_areas_over_two_zones_lie_on_the_grid_of_the_one_that_has_most(tree):
     tree.lay("32UPC", 3).lay("33UUT", 3)
     area = box(650000, 5740000, 760000, 5741000)
-    with pytest.raises(SelectionError, match=r"more than one UTM zone \(32, 33\).*split the AOI"):
-        tree.search(area, years=2021, months=3)
+    with pytest.warns(AoiWarning, match=r"3\.8% of the AOI"):  # a sliver between the zones
+        found = tree.search(area, years=2021, months=3)
+    assert found.tiles == ("32UPC", "33UUT")
+    assert found.grid.crs == "EPSG:32632"
+    assert (found.grid.left, found.grid.width) == (650000, 11000)
+
+
+def test_another_zone_stands_in_for_a_month(tree):
+    """In the overlap of 32UQC and 33UUT: its own zone first, the other where that has nothing."""
+    tree.lay("32UQC", 3).lay("32UQC", 4).lay("33UUT", 3).lay("33UUT", 5)
+    area = box(760000, 5740000, 761000, 5741000)
+    found = tree.search(area, years=2021, months=[3, 4, 5])
+    home = found.tiles[0]
+    tiles = {cell.month[1]: cell.tile for cell in found.cells}
+    assert tiles == {3: home, 4: "32UQC", 5: "33UUT"}
+    assert found.grid.crs == tile_named(home).crs
 
 
 # nothing there
