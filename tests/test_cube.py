@@ -183,9 +183,9 @@ def test_an_index_of_an_index_is_right(site, expected, data):
         index = data.draw(indexers(da.sizes["x"]))
         if np.ndim(index) == 0 and not isinstance(index, slice):
             break
-        da, reference = da.isel(x=index), reference[..., index]
-        if 0 in reference.shape:
+        if 0 in reference[..., index].shape:  # xarray 2026.9 fails by itself, as above
             break
+        da, reference = da.isel(x=index), reference[..., index]
     np.testing.assert_array_equal(da.values, reference)
 
 
