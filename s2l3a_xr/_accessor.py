@@ -76,9 +76,9 @@ class L3AAccessor:
         >>> from s2l3a_xr import open_l3a
         >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
         >>> aoi = (11.68, 51.94, 11.70, 51.96)
-        >>> da = open_l3a(aoi, time="2021-05", bands=["B4", "B8"], archive=archive)
+        >>> da = open_l3a(aoi, time="2021-06", bands=["B6", "B7"], archive=archive)
         >>> da.l3a.plan().attrs["summary"]
-        '2 files, 4 ranges, ... kB in 8 blocks'
+        '2 files, 4 ranges, ... kB in 4 blocks'
         """
         from s2l3a_xr._planning import plan_array  # noqa: PLC0415 - heavy, loaded when used
 
