@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-from urllib.parse import unquote, urljoin
+from typing import ClassVar, Protocol, runtime_checkable
+from urllib.parse import unquote, urljoin, urlsplit
 
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
 from s2l3a_xr._loop import gather
@@ -96,6 +96,8 @@ class FolderArchive:
     """
 
     url: str
+    is_by_name: ClassVar[bool] = True
+    """Where a file is follows from its product's name."""
 
     async def products(self, session: Session, tile: str, year: int) -> tuple[Product, ...]:
         """List a tile's year.
@@ -169,7 +171,7 @@ class FolderArchive:
         return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
 
     async def _list(self, session: Session, folder: str) -> tuple[Entry, ...]:
-        url = self.url + folder
+        url = locate(self.url, folder)
         still_fresh = int(time.monotonic() // _FRESH_S)
         read = _read_page if is_http(url) else _read_folder
         entries: tuple[Entry, ...] = await session.listings.get(
@@ -298,6 +300,53 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
             raise SelectionError(msg)
         place = folder.as_posix()
     return FolderArchive(url=_LAST_SLASHES.sub("/", place))
+
+
+def locate(archive_url: str, path: str) -> str:
+    """Name a place below an archive.
+
+    Parameters
+    ----------
+    archive_url : str
+        Where the archive's files begin.
+    path : str
+        Relative, with ``/``.
+
+    Returns
+    -------
+    str
+        A URL or path; in a chain such as ``zip://::/data/mirror.zip`` it goes into the archive.
+
+    Examples
+    --------
+    >>> locate("zip://files/::/data/mirror.zip", "32/U/PC/")
+    'zip://files/32/U/PC/::/data/mirror.zip'
+    """
+    folder, chain, container = archive_url.partition("::")
+    return folder + path + chain + container
+
+
+def is_below(archive_url: str, url: str) -> bool:
+    """Tell whether a file belongs to an archive.
+
+    Parameters
+    ----------
+    archive_url : str
+        Where the archive's files begin.
+    url : str
+        The file.
+
+    Returns
+    -------
+    bool
+        True on the same web server, or below the same folder.
+    """
+    folder, _, container = archive_url.partition("::")
+    place, _, within = url.partition("::")
+    if is_http(archive_url):
+        return urlsplit(url)[:2] == urlsplit(archive_url)[:2]
+    steps = re.split(r"[/\\]", place.removeprefix(folder))
+    return place.startswith(folder) and within == container and ".." not in steps
 
 
 def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:

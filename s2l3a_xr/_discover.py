@@ -8,10 +8,11 @@ from collections.abc import Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Archive, Listed, newest
+from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around
-from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory, month_text
+from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection
@@ -32,6 +33,8 @@ async def take_inventory(
     selection: Selection,
     bands: tuple[str, ...],
     layers: tuple[Band, ...],
+    *,
+    verify: bool | str = "auto",
 ) -> Inventory:
     """Ask the archive for everything that a request needs.
 
@@ -49,6 +52,8 @@ async def take_inventory(
         Names as the user wrote them.
     layers : tuple of Band
         The same, resolved.
+    verify : bool or "auto", default "auto"
+        Whether all product folders are listed; "auto" lists them while they are few.
 
     Returns
     -------
@@ -79,7 +84,10 @@ async def take_inventory(
     # Masks come in both sizes: they follow the reflectances.
     resolution = min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
     used = sorted({products[pair] for pair in wanted if pair in products})
-    listed = await _list_files(session, archive, used, layers, resolution)
+    is_listed = len(used) <= _LISTED_PRODUCTS if verify == "auto" else verify
+    # Elsewhere places do not follow from names: the archive has to be asked.
+    is_listed = is_listed or not getattr(archive, "is_by_name", False)
+    listed = await _list_files(session, archive, used, layers, resolution) if is_listed else {}
     return Inventory(
         archive_url=archive.url,
         aoi=aoi,
@@ -189,9 +197,7 @@ async def _list_files(
     layers: Sequence[Band],
     resolution_m: int,
 ) -> dict[Product, dict[str, Listed]]:
-    """Each product's files by band; empty where there are too many products."""
-    if len(products) > _LISTED_PRODUCTS:
-        return {}
+    """Each product's files by band."""
     found = await gather(
         archive.files(session, product, layers, resolution_m) for product in products
     )
@@ -209,7 +215,8 @@ def _cell(
     if product is None:
         status = [MISSING] * len(names)
     elif product in listed:
-        status = [AVAILABLE if name in listed[product] else MISSING for name in names]
+        absent = MISSING if listed[product] else GONE
+        status = [AVAILABLE if name in listed[product] else absent for name in names]
     else:
         status = [UNVERIFIED] * len(names)
     files = listed.get(product, {}) if product is not None else {}

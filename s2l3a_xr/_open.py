@@ -41,6 +41,7 @@ def search_l3a(
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
     bands: str | Iterable[str] = _DEFAULT_BANDS,
     archive: str | os.PathLike[str] | Archive | None = None,
+    verify: bool | Literal["auto"] = "auto",
     transport: Transport | None = None,
 ) -> Inventory:
     """Ask what the archive has for an area, without reading any pixel.
@@ -58,6 +59,10 @@ def search_l3a(
         Native (``B4``) or common (``red``) names.
     archive : str, path or Archive, optional
         A URL or folder in DLR's layout; DLR's download server by default.
+    verify : bool or "auto", default "auto"
+        Whether every product's folder is listed too, so that it is known of each file whether
+        it is there. Without that files follow from the products' names and are called
+        ``unverified``. ``"auto"`` lists the folders of up to 300 products.
     transport : Transport, optional
         How the network is used.
 
@@ -85,10 +90,15 @@ def search_l3a(
     selection = select_months(years, months, time)
     names = band_names(bands)
     layers = resolve_bands(names)
+    if verify not in {True, False, "auto"}:
+        msg = f"verify={verify!r} must be True, False or 'auto'."
+        raise SelectionError(msg)
     place = open_archive(archive)
     return run_with_session(
         transport or Transport(),
-        lambda session: take_inventory(session, place, area, selection, names, layers),
+        lambda session: take_inventory(
+            session, place, area, selection, names, layers, verify=verify
+        ),
     )
 
 
@@ -100,7 +110,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
     bands: str | Iterable[str] = _DEFAULT_BANDS,
     archive: str | os.PathLike[str] | Archive | None = None,
-    inventory: Inventory | None = None,
+    inventory: Inventory | str | os.PathLike[str] | None = None,
+    verify: bool | Literal["auto"] = "auto",
     resolution: int | None = None,
     use_overviews: bool = True,
     clip: bool = True,
@@ -128,9 +139,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         Native (``B4``) or common (``red``) names.
     archive : str, path or Archive, optional
         A URL or folder in DLR's layout; DLR's download server by default.
-    inventory : Inventory, optional
-        What `search_l3a` found, instead of all the above (an error beside it): nothing is
-        listed again.
+    inventory : Inventory or path, optional
+        What `search_l3a` found, or a file that `Inventory.save` wrote, instead of all the above
+        (an error beside it): nothing is listed again.
+    verify : bool or "auto", default "auto"
+        Whether every product's folder is listed, see `search_l3a`.
     resolution : int, optional
         Pixel size in metres, a multiple of 10; by default 10 if any 10 m band is asked for,
         else 20. Each pixel takes the file's pixel under its centre (nearest neighbour).
@@ -196,12 +209,14 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     _check_options(aoi, inventory, missing)
     if inventory is not None:
         _check_alone(years=years, months=months, time=time, archive=archive, bands=bands)
+        if not isinstance(inventory, Inventory):
+            inventory = Inventory.load(inventory)
     settings = transport or Transport()
     if inventory is None:
         inventory = search_l3a(
             aoi,
             years=years, months=months, time=time, bands=bands, archive=archive,
-            transport=settings,
+            verify=verify, transport=settings,
         )  # fmt: skip
     kept = _months_to_keep(inventory, missing)
     grid = inventory.grid if resolution is None else _coarser(inventory, resolution)
@@ -288,7 +303,8 @@ def _to_dataarray(
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
-    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), _attrs(request, array))
+    attrs = _attrs(request, inventory, array)
+    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:
         sizes = resolve_chunks(request, chunks)
         # Chunks are part of the name: dask takes equal names for equal blocks.
@@ -321,7 +337,7 @@ def _dates(request: Request) -> np.ndarray:
     return np.array(text, dtype="datetime64[ns]")
 
 
-def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
+def _attrs(request: Request, inventory: Inventory, array: L3AArray) -> dict[str, Any]:
     tiles = sorted({p.tile for products in request.products for p, _ in products})
     versions = sorted({p.version for products in request.products for p, _ in products})
     return {
@@ -330,8 +346,8 @@ def _attrs(request: Request, array: L3AArray) -> dict[str, Any]:
         "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
         "institution": "German Aerospace Center (DLR), Earth Observation Center",
         "source": request.archive_url,
-        "references": "https://doi.org/10.15489/4hcq6dgkj648",
-        "license": "CC-BY-4.0",
+        "references": f"https://doi.org/{inventory.doi}",
+        "license": inventory.license,
         "attribution": "DLR; contains modified Copernicus Sentinel data",
         "tiles": tiles,
         "product_versions": versions,

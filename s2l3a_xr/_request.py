@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from s2l3a_xr._archive import band_resolution
+from s2l3a_xr._archive import band_resolution, locate
 from s2l3a_xr._errors import GoneError
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory
@@ -100,7 +100,7 @@ class Request:
         resolution_m = band_resolution(layer, self.native_m)
         return [
             Source(
-                url=urls[band] or self.archive_url + product.file(layer, resolution_m),
+                url=urls[band] or locate(self.archive_url, product.file(layer, resolution_m)),
                 item=product.name,
                 band=layer.native,
                 month=f"{year:04}-{month:02}",
@@ -142,8 +142,9 @@ class Request:
             Paths below the archive in cover order: the same product from another place is
             the same.
         """
-        sources = self.sources(time, band)
-        return tuple(source.url.removeprefix(self.archive_url) for source in sources)
+        folder = self.archive_url.partition("::")[0]
+        places = (source.url.partition("::")[0] for source in self.sources(time, band))
+        return tuple(place.removeprefix(folder) for place in places)
 
     @property
     def pixels_of_a_plane(self) -> tuple[object, ...]:
