@@ -39,6 +39,8 @@ STAGES = (
     "_cube",
     "_chunks",
     "_planning",
+    "_copy",
+    "_mirror",
     "_open",
     "_raster",
     "_export",
