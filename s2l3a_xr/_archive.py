@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin
 
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
 from s2l3a_xr._loop import gather
+from s2l3a_xr._places import LAST_SLASHES, chain, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._transport import Session, is_http
 
@@ -23,7 +24,6 @@ DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 _LISTING_CAP = 16 * 2**20
 _FRESH_S = 300.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_LAST_SLASHES = re.compile(r"(?<![:/])/*$")  # not those of memory://
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _ANCHOR = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
 _HREF = re.compile(r"""(?<![\w-])href\s*=\s*(["'])(.*?)\1""", re.IGNORECASE | re.DOTALL)
@@ -116,7 +116,7 @@ class FolderArchive:
         tuple of Product
             Every product folder; empty where there is no such folder.
         """
-        entries = await self._list(session, year_folder(tile, year))
+        entries = await self.entries(session, year_folder(tile, year))
         found = [Product.parse(entry.name.rstrip("/")) for entry in entries]
         return tuple(p for p in found if p is not None and (p.tile, p.year) == (tile, year))
 
@@ -143,7 +143,7 @@ class FolderArchive:
         """
         paths = {band.native: product.file(band, resolution_m) for band in bands}
         folders = sorted({path.rpartition("/")[0] + "/" for path in paths.values()})
-        listings = await gather(self._list(session, folder) for folder in folders)
+        listings = await gather(self.entries(session, folder) for folder in folders)
         sizes = {
             folder + entry.name: entry.size
             for folder, entries in zip(folders, listings, strict=True)
@@ -166,11 +166,25 @@ class FolderArchive:
         tuple of int
             Years, ascending; empty where the archive does not offer the tile.
         """
-        entries = await self._list(session, tile_folder(tile))
+        entries = await self.entries(session, tile_folder(tile))
         names = (entry.name.rstrip("/") for entry in entries)
         return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
 
-    async def _list(self, session: Session, folder: str) -> tuple[Entry, ...]:
+    async def entries(self, session: Session, folder: str) -> tuple[Entry, ...]:
+        """List a folder; what was listed is remembered for some minutes.
+
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        folder : str
+            Below the archive, with a slash behind it.
+
+        Returns
+        -------
+        tuple of Entry
+            Empty where there is no such folder.
+        """
         url = locate(self.url, folder)
         still_fresh = int(time.monotonic() // _FRESH_S)
         read = _read_page if is_http(url) else _read_folder
@@ -293,60 +307,15 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     except TypeError as exc:
         msg = f"archive={archive!r} is no URL, no folder and no archive."
         raise SelectionError(msg) from exc
+    if "::" in place:
+        return FolderArchive(url=chain(place))
     if "://" not in place:
         folder = Path(place).expanduser().resolve()
         if not place or not folder.is_dir():
             msg = f"no such archive folder: {place!r} ({folder}); give a folder or a URL."
             raise SelectionError(msg)
         place = folder.as_posix()
-    return FolderArchive(url=_LAST_SLASHES.sub("/", place))
-
-
-def locate(archive_url: str, path: str) -> str:
-    """Name a place below an archive.
-
-    Parameters
-    ----------
-    archive_url : str
-        Where the archive's files begin.
-    path : str
-        Relative, with ``/``.
-
-    Returns
-    -------
-    str
-        A URL or path; in a chain such as ``zip://::/data/mirror.zip`` it goes into the archive.
-
-    Examples
-    --------
-    >>> locate("zip://files/::/data/mirror.zip", "32/U/PC/")
-    'zip://files/32/U/PC/::/data/mirror.zip'
-    """
-    folder, chain, container = archive_url.partition("::")
-    return folder + path + chain + container
-
-
-def is_below(archive_url: str, url: str) -> bool:
-    """Tell whether a file belongs to an archive.
-
-    Parameters
-    ----------
-    archive_url : str
-        Where the archive's files begin.
-    url : str
-        The file.
-
-    Returns
-    -------
-    bool
-        True on the same web server, or below the same folder.
-    """
-    folder, _, container = archive_url.partition("::")
-    place, _, within = url.partition("::")
-    if is_http(archive_url):
-        return urlsplit(url)[:2] == urlsplit(archive_url)[:2]
-    steps = re.split(r"[/\\]", place.removeprefix(folder))
-    return place.startswith(folder) and within == container and ".." not in steps
+    return FolderArchive(url=LAST_SLASHES.sub("/", place))
 
 
 def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:

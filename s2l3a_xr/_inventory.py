@@ -14,13 +14,14 @@ import pandas as pd
 import shapely
 
 from s2l3a_xr._aoi import LONLAT, Aoi
-from s2l3a_xr._archive import band_resolution, locate
+from s2l3a_xr._archive import band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import redact
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin
+from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band
 from s2l3a_xr._selection import Month
 from s2l3a_xr._tiles import SIDE_M, Tile, tile_named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._archive import Archive, open_archive
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
+from s2l3a_xr._dated import recognise
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._grid import Grid, grid_around
@@ -27,7 +29,7 @@ from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
 from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._transport import Transport, run_with_session
+from s2l3a_xr._transport import Session, Transport, run_with_session
 
 _DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 _POLICIES = ("warn", "keep", "raise")
@@ -94,12 +96,18 @@ def search_l3a(
         msg = f"verify={verify!r} must be True, False or 'auto'."
         raise SelectionError(msg)
     place = open_archive(archive)
-    return run_with_session(
-        transport or Transport(),
-        lambda session: take_inventory(
-            session, place, area, selection, names, layers, verify=verify
-        ),
-    )
+
+    async def look(session: Session) -> Inventory:
+        take = partial(take_inventory, aoi=area, selection=selection, bands=names, layers=layers)
+        try:
+            return await take(session, place, verify=verify)
+        except MissingError:
+            known = await recognise(session, place)
+            if known is place:
+                raise
+            return await take(session, known, verify=verify)
+
+    return run_with_session(transport or Transport(), look)
 
 
 def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say

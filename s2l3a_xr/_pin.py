@@ -16,11 +16,11 @@ import pyproj
 import shapely
 
 from s2l3a_xr._aoi import read_aoi
-from s2l3a_xr._archive import is_below
 from s2l3a_xr._cells import MISSING, STATUSES, Cell
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import ExportError, S2L3AError, SelectionError
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._places import is_below
 from s2l3a_xr._product import Product, resolve_bands
 from s2l3a_xr._tiles import Tile, footprint, tile_named
 
@@ -279,9 +279,12 @@ def _place(value: Any) -> str:  # noqa: ANN401 - of a foreign file
     """Take an archive's address: places alone, no protocol that does more than read."""
     url = _text(value)
     packed, chained, place = url.partition("::")
-    scheme = (place if chained else url).partition("://")[0] if "://" in (place or url) else ""
-    is_packed = not chained or (packed.partition("://")[0] in _PACKED and "::" not in place)
-    if scheme not in _SCHEMES or not is_packed or not url:
+    address = place if chained else url
+    scheme = address.partition("://")[0] if "://" in address else ""
+    is_packed = packed.partition("://")[0] in _PACKED and "::" not in place
+    if chained and (not is_packed or scheme.startswith("http")):
+        scheme = "chain"
+    if scheme not in _SCHEMES or not url:
         msg = f"its archive {url!r} is no place that an inventory may name"
         raise ValueError(msg)
     return url

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import shapely
 
-from s2l3a_xr._archive import band_resolution, locate
+from s2l3a_xr._archive import band_resolution
 from s2l3a_xr._errors import GoneError
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._mosaic import inside
+from s2l3a_xr._places import locate
 from s2l3a_xr._plan import Range, merge_ranges
 from s2l3a_xr._product import BANDS, NODATA, Product
 from s2l3a_xr._read import Plane, Share, Window, share_window
