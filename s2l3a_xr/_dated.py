@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from s2l3a_xr._archive import Archive, Entry, FolderArchive, Listed
-from s2l3a_xr._errors import ArchiveError
+from s2l3a_xr._errors import ArchiveError, MissingError
 from s2l3a_xr._loop import gather
 from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._transport import Session
 
+_T = TypeVar("_T")
+
 _YEAR, _TWO_DIGITS = re.compile(r"\d{4}/", re.ASCII), re.compile(r"\d{2}/", re.ASCII)
 
 
-async def recognise(session: Session, archive: Archive) -> Archive:
-    """Look whether a folder is laid out by date.
+async def in_either_layout(
+    session: Session, archive: Archive, take: Callable[[Session, Archive], Awaitable[_T]]
+) -> _T:
+    """Ask an archive, and again where it has nothing because its folders are dates.
 
     Parameters
     ----------
     session : Session
         This process's connections.
     archive : Archive
-        A folder, or something else.
+        A folder in either layout, or something else.
+    take : callable
+        Asks the archive.
 
     Returns
     -------
-    Archive
-        A `DatedArchive` where there are years at the top and no zones, else the same.
+    object
+        What it returns.
+
+    Raises
+    ------
+    MissingError
+        The archive has nothing for it.
     """
-    if not isinstance(archive, FolderArchive):
-        return archive
-    dated = DatedArchive(folders=archive)
+    try:
+        return await take(session, archive)
+    except MissingError:
+        if not isinstance(archive, FolderArchive) or not await _has_years(session, archive):
+            raise
+    return await take(session, DatedArchive(folders=archive))
+
+
+async def _has_years(session: Session, archive: FolderArchive) -> bool:
+    """Look at the top: years there are dates, 31 to 33 are zones."""
     try:
         names = [entry.name for entry in await archive.entries(session, "")]
-    except ArchiveError:  # what lies deeper may well be listed
-        return archive
+    except ArchiveError:  # it may well have nothing that is listed
+        return False
     has_zones = any(_TWO_DIGITS.fullmatch(name) for name in names)
-    return dated if not has_zones and any(map(_YEAR.fullmatch, names)) else archive
+    return not has_zones and any(_YEAR.fullmatch(name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._cells import GONE
 from s2l3a_xr._copy import Copy, plan_file, write_copy
 from s2l3a_xr._errors import (
+    AoiWarning,
     ExportError,
     GoneError,
     MissingWarning,
@@ -39,6 +41,7 @@ _AT_ONCE = 128
 _MARGIN_M, _MARGIN_OF_OTHERS_M = 0.01, 200.0
 """Around the area: for rounding, and for the warping of tiles that have another zone."""
 
+_ROUNDING_SHARE = 1e-6
 _SEGMENT_M = 2000.0
 _MOST_RECORDS = 1000
 
@@ -237,6 +240,37 @@ def _record(inventory: Inventory, root: Path) -> None:
         fresh.unlink()
         if is_known:
             return
+
+
+def warn_of_the_rest(inventory: Inventory) -> None:
+    """Warn where an area reaches past what a mirror was made for: it would be nodata there.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        Of a folder that may be a mirror.
+
+    Warns
+    -----
+    AoiWarning
+        Part of the area was not copied.
+    """
+    root = Path(inventory.archive_url)
+    if not root.is_dir():
+        return
+    shapes = []
+    for path in root.glob("inventory*.json"):
+        with contextlib.suppress(SelectionError):  # something else of that name
+            shapes.append(Inventory.load(path).aoi.to_crs(inventory.grid.crs).union)
+    area = inventory.aoi.to_crs(inventory.grid.crs).union
+    rest = area.difference(shapely.union_all(shapes).buffer(_MARGIN_M)).area / area.area
+    if shapes and rest > _ROUNDING_SHARE:
+        warnings.warn(
+            f"{rest:.1%} of the AOI lies outside the areas that were copied to the mirror {root}; "
+            "where it has no blocks pixels are nodata.",
+            AoiWarning,
+            stacklevel=3,
+        )
 
 
 def _at(inventory: Inventory, root: Path) -> Inventory:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Coroutine, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +18,12 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._archive import Archive, open_archive
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._dated import recognise
+from s2l3a_xr._dated import in_either_layout
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._grid import Grid, grid_around
 from s2l3a_xr._inventory import Inventory, month_text
+from s2l3a_xr._mirror import warn_of_the_rest
 from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
@@ -97,17 +97,14 @@ def search_l3a(
         raise SelectionError(msg)
     place = open_archive(archive)
 
-    async def look(session: Session) -> Inventory:
-        take = partial(take_inventory, aoi=area, selection=selection, bands=names, layers=layers)
-        try:
-            return await take(session, place, verify=verify)
-        except MissingError:
-            known = await recognise(session, place)
-            if known is place:
-                raise
-            return await take(session, known, verify=verify)
+    def take(session: Session, archive: Archive) -> Coroutine[Any, Any, Inventory]:
+        return take_inventory(session, archive, area, selection, names, layers, verify=verify)
 
-    return run_with_session(transport or Transport(), look)
+    found = run_with_session(
+        transport or Transport(), lambda session: in_either_layout(session, place, take)
+    )
+    warn_of_the_rest(found)
+    return found
 
 
 def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say

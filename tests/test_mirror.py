@@ -12,6 +12,7 @@ import tifffile
 
 import s2l3a_xr
 from s2l3a_xr import (
+    AoiWarning,
     ExportError,
     Inventory,
     MissingWarning,
@@ -179,6 +180,16 @@ def test_what_was_asked_is_kept_beside(found, server, tmp_path):
     mirror(search_l3a(AOI, time="2021-05", archive=server.url), tmp_path)
     assert Inventory.load(tmp_path / "inventory-2.json").bands == ("B2", "B3", "B4", "B8")
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_larger_area_than_was_copied_is_told(found, tmp_path):
+    mirror(found, tmp_path)
+    asked = {"time": "2021-05", "bands": "B4", "archive": tmp_path}
+    part = (11.69, 51.945, 11.70, 51.95)
+    search_l3a(part, **asked)  # warnings are errors here
+    search_l3a(CROOKED, **asked)
+    with pytest.warns(AoiWarning, match=r"\d\d\.\d% of the AOI lies outside the areas .* copied"):
+        search_l3a(AOI, **asked)
 
 
 def test_run_again_it_reads_and_writes_nothing(found, server, tmp_path):
