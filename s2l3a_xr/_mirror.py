@@ -16,6 +16,7 @@ import shapely
 from tqdm.auto import tqdm
 
 from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._archive import band_resolution
 from s2l3a_xr._cells import GONE
 from s2l3a_xr._copy import Copy, plan_file, write_copy
 from s2l3a_xr._errors import (
@@ -26,13 +27,12 @@ from s2l3a_xr._errors import (
     ReadError,
     SelectionError,
 )
-from s2l3a_xr._inventory import Inventory, volume_text
+from s2l3a_xr._inventory import Inventory, month_text, volume_text
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._product import BANDS, Product
-from s2l3a_xr._request import make_request
 from s2l3a_xr._source import Source, read_header
 from s2l3a_xr._tiff import Layout
-from s2l3a_xr._tiles import SIDE_M, Tile
+from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
 from s2l3a_xr._transport import Session, Transport, run_with_session
 
 _AT_ONCE = 128
@@ -115,7 +115,7 @@ def save_archive(
         raise SelectionError(msg)
     root.mkdir(parents=True, exist_ok=True)
     settings = transport or Transport()
-    sources = _sources(inventory, settings)
+    sources = _sources(inventory)
     area = _Area(inventory, clip=clip)
     with tqdm(total=len(sources), unit="file", disable=not progress, file=sys.stderr) as bar:
         gone = run_with_session(
@@ -132,19 +132,22 @@ def save_archive(
     return _at(inventory, root)
 
 
-def _sources(inventory: Inventory, transport: Transport) -> list[Source]:
-    request = make_request(
-        inventory,
-        inventory.grid,
-        inventory.months,
-        None,
-        all_touched=False,
-        use_overviews=False,
-        missing="keep",
-        transport=transport,
-    )
-    times, bands = range(len(request.months)), range(len(request.bands))
-    return [source for t in times for b in bands for source in request.sources(t, b)]
+def _sources(inventory: Inventory) -> list[Source]:
+    native_m = int(inventory.grid.resolution)
+    return [
+        Source(
+            url=inventory.url(cell, band) or "",
+            item=cell.product.name,
+            band=layer.native,
+            month=month_text(cell.month),
+            tile=tile_named(cell.tile),
+            resolution_m=band_resolution(layer, native_m),
+            dtype="uint8" if layer.kind == "flag" else "int16",
+        )
+        for cell in inventory.cells
+        for band, layer in enumerate(inventory.layers)
+        if cell.product is not None and cell.has[band]
+    ]
 
 
 class _Area:

@@ -213,7 +213,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     """
     _check_options(aoi, inventory, missing)
     if inventory is not None:
-        _check_alone(years=years, months=months, time=time, archive=archive, bands=bands)
+        looked = None if verify == "auto" else verify
+        _check_alone(
+            years=years, months=months, time=time, archive=archive, bands=bands, verify=looked
+        )
         if not isinstance(inventory, Inventory):
             inventory = Inventory.load(inventory)
     settings = transport or Transport()

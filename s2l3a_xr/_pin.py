@@ -329,7 +329,7 @@ def _cell(row: Mapping[str, Any], count: int, archive: str, same: dict[object, A
         msg = f"a row of {tile} has no month, or not one entry for each band"
         raise ValueError(msg)
     for value in set(sizes) - {None}:
-        _between(value, 0, 2**63)
+        _between(value, 0, 2**53)
     for url in set(urls) - {""}:
         if not _text(url).startswith("https://") and not is_below(archive, url):
             msg = f"its file {url[:200]!r} lies neither on https nor in its archive"

@@ -17,6 +17,7 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._cells import Cell
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._pin import read_pin
 from s2l3a_xr._product import Product, resolve_bands
 from s2l3a_xr._tiles import tile_named
 
@@ -35,6 +36,7 @@ def test_every_field_comes_back(found, tmp_path, ending):
     path = found.save(tmp_path / f"pin.{ending}")
     assert list(tmp_path.iterdir()) == [path]  # nothing temporary is left
     back = Inventory.load(str(path))
+    assert read_pin(path).keys() == {field.name for field in dataclasses.fields(Inventory)}
     for field in dataclasses.fields(Inventory):
         assert getattr(back, field.name) == getattr(found, field.name), field.name
     assert repr(back) == repr(found)
