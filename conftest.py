@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s2l3a_xr._sample import SampleServer, build_sample_archive
+from s2l3a_xr._sample import SampleServer, StacSite, build_sample_archive
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,7 @@ def server(sample_server: SampleServer) -> Iterator[SampleServer]:
     sample_server.latency_s = 0.0
     sample_server.bytes_per_s = None
     sample_server.listing = "table"
+    sample_server.stac = StacSite()
     sample_server.clear_log()
 
 

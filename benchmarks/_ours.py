@@ -39,7 +39,9 @@ def second_look(job: Job) -> Run:
             "first_s": first_s,
             "second_s": second_s,
             "second_listings": len(records) - len(tif),
-            "second_headers": sum(record.start == 0 for record in tif),
+            "second_headers": sum(
+                (record.parts[0][0] if record.parts else record.start) == 0 for record in tif
+            ),
             "second_requests": len(tif),
         }
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._mirror import save_archive
     from s2l3a_xr._open import open_l3a, search_l3a
+    from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "S2L3AError",
     "S2L3AWarning",
     "SelectionError",
+    "StacArchive",
     "Transport",
     "TransportError",
     "__version__",
@@ -68,6 +70,7 @@ __version__ = "0.1.0"
 
 _LOADED_WHEN_USED = {
     "Inventory": "_inventory",
+    "StacArchive": "_stac",
     "Transport": "_transport",
     "open_l3a": "_open",
     "save_archive": "_mirror",

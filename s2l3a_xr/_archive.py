@@ -6,17 +6,19 @@ import html
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
-from urllib.parse import unquote, urljoin
+from typing import Protocol, runtime_checkable
+from urllib.parse import unquote, urljoin, urlsplit
 
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
 from s2l3a_xr._loop import gather
-from s2l3a_xr._places import LAST_SLASHES, chain, locate
+from s2l3a_xr._places import end_folder, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
-from s2l3a_xr._transport import Session, is_http
+from s2l3a_xr._selection import Month
+from s2l3a_xr._transport import Session, Transport, is_http
 
 DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 """DLR's download server, read without login."""
@@ -65,6 +67,41 @@ class Listed:
     url: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who told of the files, and their terms.
+
+    Parameters
+    ----------
+    catalogue : str
+        The catalogue that linked to them; empty where they were found in the archive itself.
+    license : str
+        SPDX name, or what the catalogue says.
+    references : str
+        Where the product is described.
+    """
+
+    catalogue: str = ""
+    license: str = "CC-BY-4.0"
+    references: str = "https://doi.org/10.15489/4hcq6dgkj648"
+
+    def settings(self, transport: Transport) -> Transport:
+        """Give the settings for reading the files.
+
+        Parameters
+        ----------
+        transport : Transport
+            The user's.
+
+        Returns
+        -------
+        Transport
+            The same, or for what a catalogue links to.
+        """
+        named = self.catalogue
+        return transport.for_links(urlsplit(named).hostname) if named else transport
+
+
 @runtime_checkable
 class Archive(Protocol):
     """What discovery needs to know of a place."""
@@ -85,6 +122,14 @@ class Archive(Protocol):
         """Years that the archive has of a tile."""
 
 
+@runtime_checkable
+class Catalogue(Protocol):
+    """What must be searched as a whole before discovery can ask about tiles and years."""
+
+    async def survey(self, session: Session, aoi: Aoi, months: Sequence[Month] | None) -> Archive:
+        """Everything around an area in some months, or in all that there are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderArchive:
     """An archive in DLR's layout that is browsed folder by folder.
@@ -96,8 +141,6 @@ class FolderArchive:
     """
 
     url: str
-    is_by_name: ClassVar[bool] = True
-    """Where a file is follows from its product's name."""
 
     async def products(self, session: Session, tile: str, year: int) -> tuple[Product, ...]:
         """List a tile's year.
@@ -171,14 +214,14 @@ class FolderArchive:
         return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
 
     async def entries(self, session: Session, folder: str) -> tuple[Entry, ...]:
-        """List a folder; what was listed is remembered for some minutes.
+        """List a folder below the archive; what was listed is remembered for some minutes.
 
         Parameters
         ----------
         session : Session
             This process's connections.
         folder : str
-            Below the archive, with a slash behind it.
+            With a slash behind it.
 
         Returns
         -------
@@ -307,15 +350,13 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     except TypeError as exc:
         msg = f"archive={archive!r} is no URL, no folder and no archive."
         raise SelectionError(msg) from exc
-    if "::" in place:
-        return FolderArchive(url=chain(place))
-    if "://" not in place:
+    if "::" not in place and "://" not in place:
         folder = Path(place).expanduser().resolve()
         if not place or not folder.is_dir():
             msg = f"no such archive folder: {place!r} ({folder}); give a folder or a URL."
             raise SelectionError(msg)
         place = folder.as_posix()
-    return FolderArchive(url=LAST_SLASHES.sub("/", place))
+    return FolderArchive(url=end_folder(place))
 
 
 def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:

@@ -57,7 +57,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             help="List every product's folder, however many, or none. [default: up to 300]",
         ),
-        click.option("--archive", help="URL or folder in DLR's layout. [default: DLR's server]"),
+        click.option(
+            "--archive",
+            help="URL or folder in DLR's layout, a STAC API's URL, a STAC .json file, or dlr-stac. "
+            "[default: DLR's server]",
+        ),
         click.option(
             "--bands", default=_DEFAULT_BANDS, show_default=True, help="Native or common."
         ),
@@ -296,8 +300,8 @@ def _as_json(inventory: Inventory) -> str:
     return json.dumps(
         {
             "archive": inventory.archive_url,
-            "license": inventory.license,
-            "doi": inventory.doi,
+            "license": inventory.origin.license,
+            "references": inventory.origin.references,
             "tiles": list(inventory.tiles),
             "available": inventory.available,
             "asked_for": len(inventory),

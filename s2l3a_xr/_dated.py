@@ -20,7 +20,7 @@ _YEAR, _TWO_DIGITS = re.compile(r"\d{4}/", re.ASCII), re.compile(r"\d{2}/", re.A
 
 
 async def in_either_layout(
-    session: Session, archive: Archive, take: Callable[[Session, Archive], Awaitable[_T]]
+    session: Session, archive: Archive, take: Callable[[Archive], Awaitable[_T]]
 ) -> _T:
     """Ask an archive, and again where it has nothing because its folders are dates.
 
@@ -44,11 +44,11 @@ async def in_either_layout(
         The archive has nothing for it.
     """
     try:
-        return await take(session, archive)
+        return await take(archive)
     except MissingError:
         if not isinstance(archive, FolderArchive) or not await _has_years(session, archive):
             raise
-    return await take(session, DatedArchive(folders=archive))
+    return await take(DatedArchive(folders=archive))
 
 
 async def _has_years(session: Session, archive: FolderArchive) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._archive import Archive, Listed, newest
+from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin, newest
 from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
+from s2l3a_xr._dated import in_either_layout
 from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection
+from s2l3a_xr._stac import ItemArchive
 from s2l3a_xr._tiles import Tile, tiles_over
 from s2l3a_xr._transport import Session
 
@@ -28,7 +31,7 @@ _SAME_SHARE = 1e-9
 
 async def take_inventory(
     session: Session,
-    archive: Archive,
+    archive: Archive | Catalogue,
     aoi: Aoi,
     selection: Selection,
     bands: tuple[str, ...],
@@ -42,7 +45,7 @@ async def take_inventory(
     ----------
     session : Session
         This process's connections.
-    archive : Archive
+    archive : Archive or Catalogue
         Where to look.
     aoi : Aoi
         The area.
@@ -62,16 +65,44 @@ async def take_inventory(
 
     Raises
     ------
+    SelectionError
+        ``verify`` is something else.
     MissingError
         The archive has nothing for the request.
     ArchiveError
         The archive can't be read.
     """
+    if verify not in {True, False, "auto"}:
+        msg = f"verify={verify!r} must be True, False or 'auto'."
+        raise SelectionError(msg)
     candidates = tiles_over(aoi)
+    if isinstance(archive, Catalogue):
+        archive = await archive.survey(session, aoi, selection.listed)
+
+    async def take(archive: Archive) -> Inventory:
+        return await _take(session, archive, aoi, candidates, selection, bands, layers, verify)
+
+    return await in_either_layout(session, archive, take)
+
+
+async def _take(
+    session: Session,
+    archive: Archive,
+    aoi: Aoi,
+    candidates: Sequence[Tile],
+    selection: Selection,
+    bands: tuple[str, ...],
+    layers: tuple[Band, ...],
+    verify: bool | str,
+) -> Inventory:
     years = selection.years or await _all_years(session, archive, candidates)
     asked = selection.within(years)
     pairs = [(tile.name, year) for tile in candidates for year in years]
-    found = await gather(archive.products(session, *pair) for pair in pairs)
+    found, _ = await asyncio.gather(
+        gather(archive.products(session, *pair) for pair in pairs),
+        # What is listed next needs more connections: they open meanwhile.
+        session.warm(archive.url, len(candidates) * len(asked)),
+    )
     chosen = newest(product for products in found for product in products)
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
     if not products:
@@ -86,7 +117,7 @@ async def take_inventory(
     used = sorted({products[pair] for pair in wanted if pair in products})
     is_listed = len(used) <= _LISTED_PRODUCTS if verify == "auto" else verify
     # Elsewhere places do not follow from names: the archive has to be asked.
-    is_listed = is_listed or not getattr(archive, "is_by_name", False)
+    is_listed = is_listed or not isinstance(archive, FolderArchive)
     listed = await _list_files(session, archive, used, layers, resolution) if is_listed else {}
     return Inventory(
         archive_url=archive.url,
@@ -99,6 +130,7 @@ async def take_inventory(
             for tile, month in wanted
         ),
         layers=layers,
+        origin=archive.origin if isinstance(archive, ItemArchive) else Origin(),
     )
 
 

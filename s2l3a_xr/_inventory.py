@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 import shapely
 
 from s2l3a_xr._aoi import LONLAT, Aoi
-from s2l3a_xr._archive import band_resolution
+from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import redact
@@ -36,9 +36,6 @@ _FULL_RESOLUTION_SHARE = 0.75
 
 _TYPICAL_MB = {"B8": 240, 10: 200, 20: 55}
 """File sizes that the original download script reckoned with, where none are listed."""
-
-LICENSE, DOI = "CC-BY-4.0", "10.15489/4hcq6dgkj648"
-"""Of DLR's collection."""
 
 _LONGEST_TABLE = 40
 
@@ -66,10 +63,8 @@ class Inventory:
         By month, then in cover order.
     layers : tuple of Band
         The bands, resolved.
-    license : str
-        Of the data, such as ``CC-BY-4.0``.
-    doi : str
-        To cite the data by.
+    origin : Origin
+        Who told of the files, and their licence.
     """
 
     archive_url: str
@@ -79,8 +74,7 @@ class Inventory:
     grid: Grid
     cells: tuple[Cell, ...]
     layers: tuple[Band, ...]
-    license: str = LICENSE
-    doi: str = DOI
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def tiles(self) -> tuple[str, ...]:
@@ -289,7 +283,7 @@ class Inventory:
         >>> pinned = found.save(folder / "inventory.json")
         >>> da = open_l3a(inventory=pinned)  # or Inventory.load(pinned)
         """
-        return write_pin(path, {field.name: getattr(self, field.name) for field in fields(self)})
+        return write_pin(path, {fact.name: getattr(self, fact.name) for fact in fields(self)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Inventory:
@@ -332,6 +326,8 @@ class Inventory:
                 f"about {volume_text(self.read_bytes)} to be read if they are evenly filled"
             ),
         ]
+        if self.origin.catalogue:
+            lines.insert(1, f"found in {self.origin.catalogue}, licence {self.origin.license}")
         lines += count_kinds(self.cells)
         if others := self._other_tiles():
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
@@ -339,7 +335,8 @@ class Inventory:
             lines.append(f"nothing in {', '.join(map(month_text, self.missing_months))}")
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
-        return "\n".join([*lines, f"{self.license}, cite as doi:{self.doi}"])
+        lines.append(f"licence {self.origin.license}, cite {self.origin.references}")
+        return "\n".join(lines)
 
     def _other_tiles(self) -> list[str]:
         """Name the months that take tiles besides the chosen ones."""

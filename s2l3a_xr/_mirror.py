@@ -114,7 +114,7 @@ def save_archive(
         msg = f"{root} is the archive itself; give another folder."
         raise SelectionError(msg)
     root.mkdir(parents=True, exist_ok=True)
-    settings = transport or Transport()
+    settings = inventory.origin.settings(transport or Transport())
     sources = _sources(inventory)
     area = _Area(inventory, clip=clip)
     with tqdm(total=len(sources), unit="file", disable=not progress, file=sys.stderr) as bar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +15,8 @@ from dask.base import tokenize
 from xarray.core import indexing
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
-from s2l3a_xr._archive import Archive, open_archive
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._dated import in_either_layout
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._grid import Grid, grid_around
@@ -28,8 +26,9 @@ from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._selection import Month, Numbers, select_months
+from s2l3a_xr._stac import ArchiveLike, open_place
 from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._transport import Session, Transport, run_with_session
+from s2l3a_xr._transport import Transport, run_with_session
 
 _DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 _POLICIES = ("warn", "keep", "raise")
@@ -42,7 +41,7 @@ def search_l3a(
     months: Numbers | None = None,
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
     bands: str | Iterable[str] = _DEFAULT_BANDS,
-    archive: str | os.PathLike[str] | Archive | None = None,
+    archive: ArchiveLike = None,
     verify: bool | Literal["auto"] = "auto",
     transport: Transport | None = None,
 ) -> Inventory:
@@ -59,8 +58,10 @@ def search_l3a(
         Instead of years and months: ``"2021-03/2021-10"``, the end included.
     bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
         Native (``B4``) or common (``red``) names.
-    archive : str, path or Archive, optional
-        A URL or folder in DLR's layout; DLR's download server by default.
+    archive : str, path, StacArchive, STAC items or Archive, optional
+        A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
+        static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
+        object. DLR's download server by default.
     verify : bool or "auto", default "auto"
         Whether every product's folder is listed too, so that it is known of each file whether
         it is there. Without that files follow from the products' names and are called
@@ -92,16 +93,13 @@ def search_l3a(
     selection = select_months(years, months, time)
     names = band_names(bands)
     layers = resolve_bands(names)
-    if verify not in {True, False, "auto"}:
-        msg = f"verify={verify!r} must be True, False or 'auto'."
-        raise SelectionError(msg)
-    place = open_archive(archive)
-
-    def take(session: Session, archive: Archive) -> Coroutine[Any, Any, Inventory]:
-        return take_inventory(session, archive, area, selection, names, layers, verify=verify)
+    place = open_place(archive)
 
     found = run_with_session(
-        transport or Transport(), lambda session: in_either_layout(session, place, take)
+        transport or Transport(),
+        lambda session: take_inventory(
+            session, place, area, selection, names, layers, verify=verify
+        ),
     )
     warn_of_the_rest(found)
     return found
@@ -114,7 +112,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     months: Numbers | None = None,
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
     bands: str | Iterable[str] = _DEFAULT_BANDS,
-    archive: str | os.PathLike[str] | Archive | None = None,
+    archive: ArchiveLike = None,
     inventory: Inventory | str | os.PathLike[str] | None = None,
     verify: bool | Literal["auto"] = "auto",
     resolution: int | None = None,
@@ -142,8 +140,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         Instead of years and months: ``"2021-03/2021-10"``, the end included.
     bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
         Native (``B4``) or common (``red``) names.
-    archive : str, path or Archive, optional
-        A URL or folder in DLR's layout; DLR's download server by default.
+    archive : str, path, StacArchive, STAC items or Archive, optional
+        A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
+        static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
+        object. DLR's download server by default.
     inventory : Inventory or path, optional
         What `search_l3a` found, or a file that `Inventory.save` wrote, instead of all the above
         (an error beside it): nothing is listed again.
@@ -213,10 +213,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     """
     _check_options(aoi, inventory, missing)
     if inventory is not None:
-        looked = None if verify == "auto" else verify
-        _check_alone(
-            years=years, months=months, time=time, archive=archive, bands=bands, verify=looked
-        )
+        asked = {"years": years, "months": months, "time": time, "archive": archive}
+        _check_alone(**asked, bands=bands, verify=None if verify == "auto" else verify)
         if not isinstance(inventory, Inventory):
             inventory = Inventory.load(inventory)
     settings = transport or Transport()
@@ -236,7 +234,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
-        transport=settings,
+        transport=inventory.origin.settings(settings),
     )
     return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
 
@@ -354,13 +352,14 @@ def _attrs(request: Request, inventory: Inventory, array: L3AArray) -> dict[str,
         "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
         "institution": "German Aerospace Center (DLR), Earth Observation Center",
         "source": request.archive_url,
-        "references": f"https://doi.org/{inventory.doi}",
-        "license": inventory.license,
+        "references": inventory.origin.references,
+        "license": inventory.origin.license,
         "attribution": "DLR; contains modified Copernicus Sentinel data",
         "tiles": tiles,
         "product_versions": versions,
         "request": array.token,
         "Conventions": "CF-1.11",
+        **({"catalogue": inventory.origin.catalogue} if inventory.origin.catalogue else {}),
     } | _overview_note(request)
 
 

@@ -16,6 +16,7 @@ import pyproj
 import shapely
 
 from s2l3a_xr._aoi import read_aoi
+from s2l3a_xr._archive import Origin
 from s2l3a_xr._cells import MISSING, STATUSES, Cell
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import ExportError, S2L3AError, SelectionError
@@ -133,12 +134,13 @@ def _is_parquet(path: Path, error: type[S2L3AError]) -> bool:
 
 
 def _head(facts: Mapping[str, Any]) -> dict[str, Any]:
-    aoi, grid, cover = facts["aoi"], facts["grid"], facts["cover"]
+    aoi, grid, cover, origin = (facts[name] for name in ("aoi", "grid", "cover", "origin"))
     return {
         "format": _FORMAT,
         "version": _VERSION,
-        "license": facts["license"],
-        "doi": facts["doi"],
+        "license": origin.license,
+        "references": origin.references,
+        "catalogue": _without_password(origin.catalogue),
         "archive": _without_password(facts["archive_url"]),
         "bands": list(facts["bands"]),
         "cover": {"tiles": [tile.name for tile in cover.tiles], "uncovered": cover.uncovered},
@@ -263,8 +265,7 @@ def _facts(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
         "cover": Cover(tiles=tiles, uncovered=_between(head["cover"]["uncovered"], 0, 1)),
         "grid": _grid(head["grid"]),
         "cells": cells,
-        "license": _text(head["license"]),
-        "doi": _text(head["doi"]),
+        "origin": Origin(**{name: _text(head[name]) for name in Origin.__dataclass_fields__}),
     }
 
 

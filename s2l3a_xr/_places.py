@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._transport import is_http
 
-LAST_SLASHES = re.compile(r"(?<![:/])/*$")
+_LAST_SLASHES = re.compile(r"(?<![:/])/*$")
 """What a slash takes the place of; not those of memory://."""
 
 
-def chain(place: str) -> str:
-    """Take a chain such as ``zip://files::/data/mirror.zip``: only its folder gets a slash.
+def end_folder(place: str) -> str:
+    """Put a slash behind a folder, in a chain such as ``zip://files::/data/mirror.zip`` too.
 
     Parameters
     ----------
@@ -24,14 +24,16 @@ def chain(place: str) -> str:
     Returns
     -------
     str
-        With an absolute path, so that other processes find it too.
+        A packed file by its absolute path, so that other processes find it too.
 
     Raises
     ------
     SelectionError
         There is no such file.
     """
-    folder, _, container = place.partition("::")
+    folder, chain, container = place.partition("::")
+    if not chain:
+        return _LAST_SLASHES.sub("/", folder)
     if "://" not in container:
         file = Path(container).expanduser().resolve()
         if not file.is_file():
@@ -39,7 +41,7 @@ def chain(place: str) -> str:
             raise SelectionError(msg)
         container = file.as_posix()
     folder = folder if "://" in folder else f"{folder}://"
-    return f"{LAST_SLASHES.sub('/', folder)}::{container}"
+    return f"{_LAST_SLASHES.sub('/', folder)}::{container}"
 
 
 def locate(archive_url: str, path: str) -> str:

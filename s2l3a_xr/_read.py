@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 from s2l3a_xr._errors import GoneError, ReadError
 from s2l3a_xr._fetch import BlockReader
 from s2l3a_xr._grid import Grid
-from s2l3a_xr._loop import gather
+from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._mosaic import NOBODY, footprint, paste, share_out
 from s2l3a_xr._plan import Axis, Target, cut_axis, find_targets, lay_axis
 from s2l3a_xr._product import NODATA
@@ -205,7 +206,7 @@ class Plane:
         wanted = enumerate(self.share.wanted)
         return [position for position, want in wanted if want is None or want.any()]
 
-    async def read(self, session: Session, output: np.ndarray) -> list[GoneError]:
+    async def read(self, session: Session, output: np.ndarray, fill: int) -> list[GoneError]:
         """Read the plane.
 
         The first file that has a valid pixel gives it. What an earlier file's tile has is
@@ -216,7 +217,9 @@ class Plane:
         session : Session
             This process's connections.
         output : ndarray, shape (height, width)
-            Filled with nodata; written to.
+            Written to.
+        fill : int
+            Of pixels that no file gives.
 
         Returns
         -------
@@ -228,12 +231,14 @@ class Plane:
         ReadError
             A file can't be read or is not what it must be.
         """
-        jobs = [self._read_file(session, position, output) for position in self.asked]
+        # First use of memory is slow: it goes on while the headers are on their way.
+        filling = asyncio.create_task(in_thread(np.copyto, output, fill))
+        jobs = [self._read_file(session, position, output, filling) for position in self.asked]
         gone = [error for error in await gather(jobs) if error is not None]
         for position in range(1, len(self.sources)):
             holes = self._holes(position, output)
             if holes.any():
-                error = await self._read_file(session, position, output, holes)
+                error = await self._read_file(session, position, output, filling, holes)
                 known = {other.url for other in gone}
                 gone += [error] if error is not None and error.url not in known else []
         return gone
@@ -300,6 +305,7 @@ class Plane:
         session: Session,
         position: int,
         output: np.ndarray,
+        filling: asyncio.Task[None],
         holes: np.ndarray | None = None,
     ) -> GoneError | None:
         """Read one file's share, or what it has for holes of earlier ones."""
@@ -308,6 +314,7 @@ class Plane:
         put = partial(_put_reduced if self.overviews else _put, output, wanted)
         try:
             reader = await self._open(session, position, put)
+            await asyncio.wait([filling])
             image = reader.image
             targets = self._targets(position, image, holes)
             if source.dtype == "uint8":  # elsewhere what was never written is nodata as it is

@@ -236,9 +236,11 @@ async def read_request(
     ReadError
         A file can't be read.
     """
-    pixels = np.full([len(axis) for axis in axes], request.fill, dtype=request.dtype)
+    pixels = np.empty([len(axis) for axis in axes], dtype=request.dtype)
     planes = await _planes(session, request, axes) if pixels.size else []
-    gone = await gather(plane.read(session, pixels[i, j]) for i, j, plane in planes)
+    for place in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
+        pixels[place] = request.fill
+    gone = await gather(plane.read(session, pixels[i, j], request.fill) for i, j, plane in planes)
     return pixels, [error for errors in gone for error in errors]
 
 

@@ -25,6 +25,7 @@ STAGES = (
     "_places",
     "_archive",
     "_dated",
+    "_stac",
     "_cover",
     "_cells",
     "_pin",

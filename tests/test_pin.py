@@ -14,6 +14,7 @@ import shapely
 import s2l3a_xr
 from s2l3a_xr import ExportError, Inventory, SelectionError, open_l3a, search_l3a
 from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._archive import Origin
 from s2l3a_xr._cells import Cell
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._grid import Grid
@@ -85,7 +86,7 @@ def test_json_is_for_people(found, tmp_path):
     text = found.save(tmp_path / "pin.json").read_text("utf-8")
     lines = text.splitlines()
     assert ' "license": "CC-BY-4.0",' in lines
-    assert ' "doi": "10.15489/4hcq6dgkj648",' in lines
+    assert ' "references": "https://doi.org/10.15489/4hcq6dgkj648",' in lines
     assert sum("SENTINEL2" in line for line in lines) == 2  # a line for each product
     assert all(len(line) < 1500 for line in lines)
 
@@ -214,6 +215,13 @@ def test_what_can_not_be(found, tmp_path, steps, value, words):
     with pytest.raises(SelectionError, match=words) as caught:
         Inventory.load(path)
     assert "can't be read as an inventory" in str(caught.value)
+
+
+def test_who_told_of_the_files_and_their_terms(found, tmp_path):
+    origin = Origin(catalogue="https://example.org/stac", license="other", references="")
+    for ending in ("json", "parquet"):
+        path = dataclasses.replace(found, origin=origin).save(tmp_path / f"pin.{ending}")
+        assert Inventory.load(path).origin == origin
 
 
 def test_files_of_their_own_places(found, tmp_path):

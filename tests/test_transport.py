@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pickle
 import signal
@@ -14,10 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s2l3a_xr._errors import GoneError, SelectionError, TransportError
 from s2l3a_xr._sample import Fault, SampleServer
 from s2l3a_xr._transport import Transport, run_with_session
+from s2l3a_xr._transport._multipart import PartParser, PartsError
 
 CONTENT = bytes(range(256)) * 400
 PATIENCE = {"idle_timeout_s": 0.3, "max_attempts": 4}
@@ -496,3 +501,56 @@ def test_only_the_parts_that_are_lacking_are_asked_for_again():
     server.socket.close()
     assert taken == [0]
     assert b"Range: bytes=10-11\r\n" in server.asked[1]
+
+
+def test_connections_are_opened_ahead_and_no_more_than_allowed():
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        run_with_session(Transport(max_connections=3), lambda s: s.warm(url, 5))
+        listener.settimeout(0.3)
+        peers = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                peers.append(listener.accept()[0])
+        assert len(peers) == 3
+        for peer in peers:
+            peer.close()
+
+
+def test_connections_that_can_not_be_opened_ahead_are_no_error():
+    run_with_session(Transport(), lambda s: s.warm("http://127.0.0.1:9/", 2))
+
+
+def test_requests_use_the_connections_opened_ahead(site):
+    async def work(session):
+        await session.warm(site.origin, 2)
+        url = site.origin + "/a.bin"
+        return await gather_all(session.read(url, i, i + 9) for i in range(2))
+
+    ahead = len(site.log)
+    replies = run_with_session(Transport(max_connections=2, max_attempts=5), work)
+    assert [reply.data for reply in replies] == [CONTENT[:9], CONTENT[1:10]]
+    assert len(site.log) - ahead == 2, "opening asks for nothing"
+
+
+@given(st.data())
+def test_parts_come_out_right_however_they_arrive(data):
+    spans = [(3, 40), (40, 41), (1000, 1700)]
+    answer = b"".join(
+        b"\r\n--x\r\nContent-Type: image/tiff\r\nContent-Range: bytes %d-%d/%d\r\n\r\n%s"
+        % (start, stop - 1, len(CONTENT), CONTENT[start:stop])
+        for start, stop in spans
+    )
+    answer += b"\r\n--x--\r\n"
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(answer)), max_size=20)) | {0, len(answer)})
+    parser = PartParser("x", longest=700)
+    parts = [p for a, b in itertools.pairwise(cuts) for p in parser.feed(answer[a:b])]
+    assert [(p.start, p.stop, p.total) for p in parts] == [(*s, len(CONTENT)) for s in spans]
+    assert [bytes(p.data) for p in parts] == [CONTENT[slice(*s)] for s in spans]
+    assert parser.is_done
+
+
+def test_a_part_that_claims_to_be_huge_takes_no_memory():
+    parser = PartParser("x", longest=1000)
+    with pytest.raises(PartsError, match="at most 1000"):
+        parser.feed(b"--x\r\nContent-Range: bytes 0-99999999999999/999999999999999\r\n\r\n")

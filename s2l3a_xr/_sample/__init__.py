@@ -14,6 +14,7 @@ from s2l3a_xr._sample._faults import Fault
 from s2l3a_xr._sample._layout import CogSpec, write_cog
 from s2l3a_xr._sample._log import LoggedRequest
 from s2l3a_xr._sample._server import SampleServer, serve_forever
+from s2l3a_xr._sample._stac import StacSite
 from s2l3a_xr._sample._tiles import (
     MISSING_MONTH,
     MONTHS,
@@ -34,6 +35,7 @@ __all__ = [
     "LoggedRequest",
     "SampleServer",
     "SampleTile",
+    "StacSite",
     "build_sample_archive",
     "serve_forever",
     "write_cog",

@@ -61,7 +61,15 @@ Progress = Callable[[int, int], object]
 Shorts = NDArray[np.int16]
 
 _STAMP = ".complete"
-_NOT_GENERATOR = ("__init__.py", "_answers.py", "_faults.py", "_listing.py", "_server.py")
+_NOT_GENERATOR = (
+    "__init__.py",
+    "_answers.py",
+    "_faults.py",
+    "_listing.py",
+    "_log.py",
+    "_server.py",
+    "_stac.py",
+)
 _STRIP_ROWS = 40
 _LEVEL = 4
 _DAY_S = 86400.0

@@ -28,6 +28,10 @@ class LoggedRequest:
     """`time.monotonic` when the answer had been written; None while it is not."""
     peer_port: int
     """Port of the client, one for each connection."""
+    cookie: str
+    """What the client sent back of the cookies that it got."""
+    body: bytes
+    """What was posted."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,4 +46,6 @@ class Progress:
     ranges: tuple[ByteRange, ...] = ()
     status: int = 0
     bytes_sent: int = 0
+    cookie: str = ""
+    body: bytes = b""
     finished: float | None = None

@@ -30,6 +30,7 @@ from s2l3a_xr._sample._answers import (
 from s2l3a_xr._sample._faults import Fault, FaultBook
 from s2l3a_xr._sample._listing import Form, read_folder, render_listing
 from s2l3a_xr._sample._log import LoggedRequest, Progress
+from s2l3a_xr._sample._stac import STAC_PATH, StacSite
 
 HOST = "127.0.0.1"
 BASE_PATH = "/S2_L3A_WASP/files/"
@@ -50,7 +51,8 @@ class _Running:
 class SampleServer:
     """Serve a folder on 127.0.0.1 in the manner of DLR's download server.
 
-    Folders answer with Apache's listing, files with ranges, ETag and Last-Modified. The
+    Folders answer with Apache's listing, files with ranges, ETag and Last-Modified; `stac_url`
+    is a STAC API over the same files, and `stac` says how it answers. The
     server runs in a thread of its own; use it as a context manager, or call `start` and
     `stop`.
 
@@ -95,6 +97,7 @@ class SampleServer:
         self.bytes_per_s = bytes_per_s
         self.listing: Form = listing
         self.many_ranges = many_ranges
+        self.stac = StacSite()
         self._wanted_port = port
         self._keep_log = log
         self._log: list[Progress] = []
@@ -113,6 +116,11 @@ class SampleServer:
     def url(self) -> str:
         """Base of the archive, with a slash at the end."""
         return self.origin + BASE_PATH
+
+    @property
+    def stac_url(self) -> str:
+        """Landing page of the STAC API over the same files."""
+        return self.origin + STAC_PATH
 
     @property
     def log(self) -> list[LoggedRequest]:
@@ -196,6 +204,8 @@ class SampleServer:
             path=request.rel_url.path,
             started=time.monotonic(),
             peer_port=int(peer[1]) if peer else 0,
+            cookie=request.headers.get("Cookie", ""),
+            body=await request.read(),
         )
         if self._keep_log:
             self._log.append(progress)
@@ -219,7 +229,12 @@ class SampleServer:
             return _hang_up(request, reset=fault.kind == "reset")
         if fault is not None and fault.kind == "stall":
             await asyncio.sleep(fault.seconds)
-        answer = self._answer(request, found)
+        if path == STAC_PATH or path.startswith(f"{STAC_PATH}/"):
+            query = request.rel_url.query_string
+            posted = progress.body if request.method == "POST" else None
+            answer = self.stac.answer(self.root, self.origin, path, query, posted, progress.cookie)
+        else:
+            answer = self._answer(request, found)
         if fault is not None:
             answer = spoil(answer, fault, progress.range)
         progress.status = answer.status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +22,9 @@ _GONE = frozenset({404, 410})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 _SECONDS = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
 _PART_OVERHEAD = 1024
+_BAD = 400
+_GZIP = frozenset({"gzip", "x-gzip"})
+_LONGEST_EXPLANATION = 2**16
 
 
 class PassingError(Exception):
@@ -75,6 +80,10 @@ class Wish:
     """Ask for the last byte as well, to see whether the server takes several ranges."""
     delivery: Delivery | None = None
     """Who takes the ranges; without it there is one, and its reply is returned."""
+    is_document: bool = False
+    """A catalogue's document: it may come compressed, and errors explain themselves."""
+    body: bytes | None = None
+    """JSON to be sent along, with POST."""
 
     @property
     def takes_parts(self) -> bool:
@@ -122,7 +131,8 @@ async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) ->
     TransportError
         It can't be used.
     """
-    _check_status(response, url, wish)
+    said = await _explanation(response) if wish.is_document and response.status >= _BAD else ""
+    _check_status(response, url, wish, said)
     if not wish.ranges:
         return await _whole_body(response, url, wish.cap)
     if response.content_type == "multipart/byteranges" and wish.takes_parts:
@@ -135,14 +145,25 @@ async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) ->
     return reply
 
 
-def _check_status(response: aiohttp.ClientResponse, url: str, wish: Wish) -> None:
+async def _explanation(response: aiohttp.ClientResponse) -> str:
+    """Give what a JSON error says, as the end of a message."""
+    data = await _read_up_to(response, _LONGEST_EXPLANATION)
+    try:
+        told = json.loads(_unpacked(response, data, _LONGEST_EXPLANATION))
+    except (ValueError, RecursionError, zlib.error):
+        return ""
+    said = told.get("description") or told.get("detail") if isinstance(told, dict) else None
+    return f": {str(said)[:500]}" if said else ""
+
+
+def _check_status(response: aiohttp.ClientResponse, url: str, wish: Wish, said: str) -> None:
     status = response.status
     expected = _PARTIAL if wish.ranges else _OK
     if status in _GONE:
-        msg = "the server has no such file"
+        msg = f"the server has no such {'document' if wish.is_document else 'file'}{said}"
         raise GoneError(msg, url=url, status=status)
     if status in _TRANSIENT:
-        msg = f"the server answered {status} {response.reason}"
+        msg = f"the server answered {status} {response.reason}{said}"
         pause_s = _retry_after_s(response.headers.get("Retry-After"))
         raise PassingError(msg, status=status, pause_s=pause_s)
     if status != expected and wish.takes_parts:
@@ -151,10 +172,10 @@ def _check_status(response: aiohttp.ClientResponse, url: str, wish: Wish) -> Non
         msg = "the server ignores the Range header and would send the whole file"
         raise TransportError(msg, url=url, status=status)
     if status != expected:
-        msg = f"the server answered {status} {response.reason}"
+        msg = f"the server answered {status} {response.reason}{said}"
         raise TransportError(msg, url=url, status=status)
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity" and not (wish.is_document and encoding in _GZIP):
         msg = f"the server sent Content-Encoding {encoding}, though identity was asked for"
         raise TransportError(msg, url=url, status=status)
 
@@ -174,10 +195,27 @@ def _retry_after_s(text: str | None) -> float | None:
 
 async def _whole_body(response: aiohttp.ClientResponse, url: str, cap: int | None) -> Reply:
     data = await response.read() if cap is None else await _read_up_to(response, cap + 1)
+    if cap is not None and len(data) <= cap:
+        try:
+            data = _unpacked(response, data, cap)
+        except zlib.error as exc:
+            msg = f"the compressed answer is broken: {exc}"
+            raise PassingError(msg, status=response.status) from exc
     if cap is not None and len(data) > cap:
         msg = f"the answer is larger than {cap} bytes"
         raise TransportError(msg, url=url, status=response.status)
     return _reply(response, data, len(data))
+
+
+def _unpacked(response: aiohttp.ClientResponse, data: bytes, cap: int) -> bytes:
+    """Unpack an answer if it is compressed, to one byte more than the cap at most."""
+    if response.headers.get("Content-Encoding", "").lower() not in _GZIP:
+        return data
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    unpacked = unpacker.decompress(data, cap + 1)
+    if len(unpacked) <= cap and not unpacker.eof:
+        raise zlib.error("it ends early")
+    return unpacked
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, size: int) -> bytes:
@@ -218,7 +256,7 @@ async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
     """Take the parts as they arrive; a range may lie within a larger part."""
     asked = sum(stop - start for start, stop in wish.ranges)
     allowed = 2 * asked + _PART_OVERHEAD * (len(wish.ranges) + 1)
-    parser = PartParser(_boundary(response))
+    parser = PartParser(_boundary(response), longest=allowed)
     missing = set(wish.ranges)
     reply: Reply | None = None
     try:
@@ -249,7 +287,7 @@ def _hand_over(
     for start, behind in list(missing):
         stop = min(behind, part.total)
         if part.start <= start and stop <= part.stop:
-            piece = memoryview(part.data)[start - part.start : stop - part.start]
+            piece = part.data[start - part.start : stop - part.start]
             reply = _reply(response, piece, part.total)
             missing.discard((start, behind))
             if wish.delivery is not None:

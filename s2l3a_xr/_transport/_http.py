@@ -26,6 +26,7 @@ from s2l3a_xr._transport._answer import (
     Wish,
     take_answer,
 )
+from s2l3a_xr._transport._guard import PublicResolver, check_host
 from s2l3a_xr._transport._settings import Reply, Transport
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _LONGEST_PAUSE_S = 60.0
 _SILENCES = 3
 _CONNECT_ATTEMPTS = 3
 _RECENT_S = 10.0
+_DOCUMENT_PATIENCE = 3
+"""A catalogue searches, and may let clients queue, before it answers."""
 
 
 class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -58,6 +61,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         self._open_again: dict[str, float] = defaultdict(float)
         self._last_success: dict[str, float] = {}
         self._takes_many: dict[str, bool] = {}
+        self._proxies: dict[tuple[str, str], str | None] = {}
 
     async def _cat_file(
         self,
@@ -101,6 +105,30 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         """
         ranges = () if byte_range is None else (byte_range,)
         return await self._persist(url, Wish(ranges=ranges, cap=cap))
+
+    async def fetch_document(self, url: str, *, cap: int, body: bytes | None = None) -> Reply:
+        """Get a catalogue's document, or what it finds.
+
+        Parameters
+        ----------
+        url : str
+            http or https.
+        cap : int
+            Most bytes taken, as they come and unpacked.
+        body : bytes, optional
+            JSON to be sent with POST; a search changes nothing and is tried again like a GET.
+
+        Returns
+        -------
+        Reply
+            Unpacked where it came compressed.
+
+        Raises
+        ------
+        GoneError, TransportError
+            As from `fetch`; the message has what the server's JSON says.
+        """
+        return await self._persist(url, Wish(ranges=(), cap=cap, is_document=True, body=body))
 
     async def fetch_first(self, url: str, stop: int) -> Reply:
         """Get a file's first bytes, and learn from it whether the host takes many ranges.
@@ -165,6 +193,31 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         singles = [Wish(ranges=(left,), delivery=delivery) for left in delivery.left]
         await gather(self._persist(url, wish) for wish in singles)
 
+    async def warm(self, url: str, count: int) -> None:
+        """Open connections that requests to come will use, as far as that works.
+
+        Parameters
+        ----------
+        url : str
+            http or https; its host counts.
+        count : int
+            How many; never more than ``max_connections``.
+        """
+        client = self._connected()
+        connector = client.connector
+        if connector is None or self._transport.public_only or self._proxy_for(url) is not None:
+            return
+        target = self.encode_url(url)
+
+        async def open_one() -> aiohttp.connector.Connection:
+            request = aiohttp.ClientRequest("GET", target, loop=self.loop, session=client)
+            return await connector.connect(request, [], client.timeout)
+
+        wanted = [open_one() for _ in range(min(count, self._transport.max_connections))]
+        for opened in await asyncio.gather(*wanted, return_exceptions=True):
+            if not isinstance(opened, BaseException):
+                opened.release()
+
     async def _persist(self, url: str, wish: Wish) -> Reply:
         """Ask until the answer is right, or it is clear that it will not be."""
         silences = 0
@@ -194,7 +247,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 await self._pause(host, attempt, exc.pause_s)
                 wish = wish.rest()
             except TransportError as exc:
-                raise exc.at(byte_range=wish.span, attempts=attempt) from exc.__cause__
+                place = {"url": redact(url), "byte_range": wish.span, "attempts": attempt}
+                raise exc.at(**place) from exc.__cause__
             else:
                 self._last_success[host] = time.monotonic()
                 return reply
@@ -241,12 +295,17 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
 
     async def _attempt(self, url: str, wish: Wish) -> Reply | str:
         """Ask once; a str is where a redirect leads."""
+        if self._transport.public_only:
+            check_host(url, self._transport.allowed_hosts)
         try:
-            async with self._connected().get(
+            async with self._connected().request(
+                "GET" if wish.body is None else "POST",
                 self.encode_url(url),
-                headers={"Accept-Encoding": "identity"} | wish.headers,
+                data=wish.body,
+                headers=_headers(wish),
                 allow_redirects=False,
-                proxy=_proxy_for(url),
+                proxy=self._proxy_for(url),
+                timeout=self._timeout(wish),
             ) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     return response.headers["Location"]
@@ -276,16 +335,37 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 auto_decompress=False,
                 read_bufsize=2**20,
                 connector=aiohttp.TCPConnector(
-                    limit=0, limit_per_host=self._transport.max_connections, ttl_dns_cache=300
+                    limit=0,
+                    limit_per_host=self._transport.max_connections,
+                    ttl_dns_cache=300,
+                    resolver=(
+                        PublicResolver(self._transport.allowed_hosts)
+                        if self._transport.public_only
+                        else None
+                    ),
                 ),
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self._transport.connect_timeout_s,
-                    sock_read=self._transport.idle_timeout_s,
-                ),
+                cookie_jar=aiohttp.CookieJar(unsafe=True),  # hosts that are numbers have them too
                 headers={"User-Agent": _user_agent()},
             )
         return self._client
+
+    def _proxy_for(self, url: str) -> str | None:
+        """Look the environment's proxies up once for each host: it takes a millisecond."""
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.hostname or "")
+        if place not in self._proxies:
+            proxies = urllib.request.getproxies()
+            bypassed = urllib.request.proxy_bypass(place[1])
+            self._proxies[place] = None if bypassed else proxies.get(parts.scheme)
+        return self._proxies[place]
+
+    def _timeout(self, wish: Wish) -> aiohttp.ClientTimeout:
+        patience = _DOCUMENT_PATIENCE if wish.is_document else 1
+        return aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=self._transport.connect_timeout_s,
+            sock_read=self._transport.idle_timeout_s * patience,
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -293,16 +373,15 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             await self._client.close()
 
 
+def _headers(wish: Wish) -> dict[str, str]:
+    headers = {"Accept-Encoding": "gzip" if wish.is_document else "identity"}
+    if wish.body is not None:
+        headers["Content-Type"] = "application/json"
+    return headers | wish.headers
+
+
 def _user_agent() -> str:
     try:
         return f"s2l3a_xr/{version('s2l3a_xr')}"
     except PackageNotFoundError:
         return "s2l3a_xr"
-
-
-def _proxy_for(url: str) -> str | None:
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    if parts.scheme not in proxies or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return proxies[parts.scheme]

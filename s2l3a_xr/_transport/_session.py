@@ -129,6 +129,19 @@ class Session:
 
         await gather(one(position, *byte_range) for position, byte_range in enumerate(ranges))
 
+    async def warm(self, url: str, count: int) -> None:
+        """Open connections that requests to come will use, where the place has any.
+
+        Parameters
+        ----------
+        url : str
+            A URL that fsspec knows, or a local path.
+        count : int
+            How many; never more than ``max_connections``.
+        """
+        if is_http(url):
+            await self.http.warm(url, count)
+
     def takes_many(self, url: str) -> bool:
         """Tell whether several ranges of a file come in one request.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s2l3a_xr._errors import SelectionError
 
@@ -23,7 +23,10 @@ class Transport:
     max_attempts : int, default 14
         How often one request is tried when the server answers with passing faults.
     allowed_hosts : tuple of str, default ()
-        Further hosts that a redirect may lead to.
+        Further hosts that redirects and a STAC catalogue's links may lead to.
+    public_only : bool, default False
+        Connect to public addresses alone, and to `allowed_hosts`. Files that a STAC catalogue
+        links to are always read so, the catalogue's own host being allowed.
     cache_dir : str or path, optional
         Folder for unpacked blocks and headers, which many processes may share, also later
         ones. Headers are believed for a day without asking the server again. None keeps
@@ -47,6 +50,7 @@ class Transport:
     idle_timeout_s: float = 10.0
     max_attempts: int = 14
     allowed_hosts: tuple[str, ...] = ()
+    public_only: bool = False
     cache_dir: str | os.PathLike[str] | None = None
     cache_bytes: int = 10_000_000_000
 
@@ -56,6 +60,22 @@ class Transport:
             if not getattr(self, name) > 0:
                 msg = f"Transport({name}={getattr(self, name)!r}) must be positive."
                 raise SelectionError(msg)
+
+    def for_links(self, host: str | None) -> Transport:
+        """Return the settings for reading what a catalogue links to.
+
+        Parameters
+        ----------
+        host : str or None
+            Where the catalogue is, None where it is on no server.
+
+        Returns
+        -------
+        Transport
+            For public addresses and that host.
+        """
+        more = () if host is None or host in self.allowed_hosts else (host,)
+        return replace(self, public_only=True, allowed_hosts=(*self.allowed_hosts, *more))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
