@@ -26,6 +26,7 @@ from s2l3a_xr._errors import (
     MissingError,
     MissingWarning,
     ReadError,
+    ReadFailedWarning,
     S2L3AError,
     S2L3AWarning,
     SelectionError,
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._mirror import save_archive
-    from s2l3a_xr._open import open_l3a, search_l3a
+    from s2l3a_xr._open import open_l3a
+    from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
 
@@ -53,6 +55,7 @@ __all__ = [
     "MissingError",
     "MissingWarning",
     "ReadError",
+    "ReadFailedWarning",
     "S2L3AError",
     "S2L3AWarning",
     "SelectionError",
@@ -74,7 +77,7 @@ _LOADED_WHEN_USED = {
     "Transport": "_transport",
     "open_l3a": "_open",
     "save_archive": "_mirror",
-    "search_l3a": "_open",
+    "search_l3a": "_search",
     "to_geotiff": "_export",
 }
 

@@ -84,6 +84,44 @@ class L3AAccessor:
 
         return plan_array(self._da)
 
+    def failures(self) -> pd.DataFrame:
+        """List what was not read when this array's request was computed, and is nodata.
+
+        Files that the archive lists and has not got have status ``gone``; reads that failed,
+        with ``open_l3a(fail_on_error=False)``, have ``failed``. It is a log of the request,
+        whichever part of it was computed: by this process, by children of dask's scheduler
+        "processes", or on the cluster that a `distributed.Client` here belongs to. It can be
+        asked of the opened array, of arrays made from it, and of computed ones as long as they
+        keep ``attrs["request"]``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each file, range or block, columns ``url``, ``item``, ``tile``, ``month``,
+            ``band``, ``status``, ``block`` (row and column in the TIFF) or ``start`` and
+            ``stop`` (the byte behind the last) of the part that failed, ``http_status``,
+            ``attempts``, ``cause`` and ``when`` it happened last. A row without a part, or with
+            one from byte 0, the header, is about all that was wanted of the file. Empty when
+            nothing failed, or nothing was computed yet.
+
+        Raises
+        ------
+        SelectionError
+            The array does not say which request it comes from.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> len(da.compute().l3a.failures())
+        0
+        """
+        from s2l3a_xr._cube import tokens_of  # noqa: PLC0415 - heavy, loaded when used
+        from s2l3a_xr._failures import failure_table  # noqa: PLC0415 - heavy, loaded when used
+
+        return failure_table(tokens_of(self._da))
+
     def to_geotiff(
         self,
         directory: str | os.PathLike[str],

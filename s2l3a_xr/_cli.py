@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from s2l3a_xr._inventory import Inventory
 
 _DEFAULT_BANDS = "B2,B3,B4,B8"
-_EXIT_FAILED, _EXIT_BAD_INPUT = 1, 2
+_EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE = 1, 2, 3
+_REPORT = "s2_l3a_failures.json"
 
 
 class _Group(click.Group):
@@ -129,15 +131,21 @@ def search(aoi: str, save: Path | None, as_json: bool, **selection: Any) -> None
     show_default=True,
     help="Leave empty months out, write them as nodata, or stop.",
 )
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help=f"Write nodata where a read fails, list it in OUT/{_REPORT}, and exit with 3.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that hold something else.")
 @click.option("--quiet", is_flag=True, help="No summary and no progress bar.")
-def download(
+def download(  # noqa: PLR0913, PLR0917 - click hands options over by name
     places: tuple[str, ...],
     pinned: Path | None,
     mirror: Path | None,
     profile: Any,  # noqa: ANN401 - one of the choices
     no_clip: bool,
     missing: Any,  # noqa: ANN401 - one of the choices
+    keep_going: bool,
     overwrite: bool,
     quiet: bool,
     **selection: Any,  # noqa: ANN401 - of the options above
@@ -145,7 +153,8 @@ def download(
     """Write AOI's months and bands as GeoTIFFs into the folder OUT.
 
     The files are named as eCognition projects expect, such as s2_l3a_20210315_blue.tif.
-    Files that are there already and complete are skipped.
+    Files that are there already and complete are skipped: after a failure, the same command
+    reads again what failed.
     """
     from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
 
@@ -158,9 +167,29 @@ def download(
         click.echo(inventory.archive_url)
     if not out:
         return
-    da = open_l3a(inventory=inventory, clip=not no_clip, missing=missing)
+    began = datetime.now(UTC)
+    da = open_l3a(
+        inventory=inventory, clip=not no_clip, missing=missing, fail_on_error=not keep_going
+    )
     for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
         click.echo(path)
+    if keep_going:
+        _report(da, began, Path(out) / _REPORT)
+
+
+def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
+    """Leave a list of what failed or was gone; what an earlier run left is out of date."""
+    table = da.l3a.failures()
+    table = table[table["when"] >= began]
+    path.unlink(missing_ok=True)
+    if table.empty:
+        return
+    rows = table.to_json(orient="records", date_format="iso", indent=2)
+    path.write_text(rows + "\n", "utf-8")
+    failed = int((table["status"] == "failed").sum())
+    click.echo(f"{failed} reads failed, {len(table) - failed} files are gone: {path}", err=True)
+    if failed:
+        sys.exit(_EXIT_INCOMPLETE)
 
 
 @main.command()

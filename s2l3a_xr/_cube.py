@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,8 @@ from dask.utils import key_split, parse_bytes
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from s2l3a_xr._errors import GoneError, MissingWarning, ReadError
+from s2l3a_xr._errors import GoneError, ReadError, SelectionError
+from s2l3a_xr._failures import home_folder, listen, report
 from s2l3a_xr._request import Request, read_request
 from s2l3a_xr._transport import run_with_session
 
@@ -49,10 +49,13 @@ class L3AArray(BackendArray):
         What to read.
     probe : callable, optional
         Called with the positions of each reading, to give values instead of pixels.
+    home : str, optional
+        Where a child process leaves word of what failed; given to it with the array.
     """
 
     request: Request
     probe: Callable[[list[np.ndarray]], np.ndarray] | None = None
+    home: str | None = None
     shape: tuple[int, ...] = field(init=False)
     dtype: np.dtype[Any] = field(init=False)
 
@@ -65,8 +68,9 @@ class L3AArray(BackendArray):
         """Hash of the request; equal requests have equal ones, in every process."""
         return str(tokenize(self.request))
 
-    def __reduce__(self) -> tuple[type[L3AArray], tuple[Request]]:
-        return type(self), (self.request,)
+    def __reduce__(self) -> tuple[type[L3AArray], tuple[Request, None, str]]:
+        listen(lambda: self.token)  # it may be on its way to a cluster
+        return type(self), (self.request, None, self.home or home_folder())
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return type(self).__name__, self.token
@@ -84,15 +88,15 @@ class L3AArray(BackendArray):
         if self.probe is not None:
             pixels = self.probe(axes)
         else:
-            pixels, gone = self._read_now(axes)
-            if gone:
-                self._tell(gone)
+            pixels, errors = self._read_now(axes)
+            if errors:
+                self._report(errors)
         scalars = tuple(
             0 if np.ndim(i) == 0 and not isinstance(i, slice) else slice(None) for i in key
         )
         return pixels[scalars]
 
-    def _read_now(self, axes: list[np.ndarray]) -> tuple[np.ndarray, list[GoneError]]:
+    def _read_now(self, axes: list[np.ndarray]) -> tuple[np.ndarray, list[ReadError]]:
         try:
             return run_with_session(
                 self.request.transport, lambda session: read_request(session, self.request, axes)
@@ -103,16 +107,13 @@ class L3AArray(BackendArray):
             exc.__cause__ = exc.__context__ = None
             raise
 
-    def _tell(self, gone: list[GoneError]) -> None:
-        if self.request.missing == "raise":
-            raise gone[0]
-        if self.request.missing == "warn":
-            warnings.warn(
-                f"{len(gone)} listed file(s) are gone from the archive and count as nodata, "
-                f"first {gone[0].url}; missing='raise' makes this an error.",
-                MissingWarning,
-                stacklevel=2,
-            )
+    def _report(self, errors: list[ReadError]) -> None:
+        missing = self.request.missing
+        gone = next((error for error in errors if isinstance(error, GoneError)), None)
+        if gone is not None and missing == "raise":
+            gone.__cause__ = gone.__context__ = None  # as above
+            raise gone
+        report(self.token, errors, home=self.home, quiet=missing == "keep")
 
 
 def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) -> tuple[Any, ...]:
@@ -193,6 +194,58 @@ def find_array(da: xr.DataArray) -> L3AArray | None:
     L3AArray or None
         None where the pixels have been computed, or come from elsewhere or from several.
     """
+    found = _arrays_of(da)
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def tokens_to_read(da: xr.DataArray) -> tuple[str, ...]:
+    """Name the requests that computing an array will read.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from such arrays by lazy steps.
+
+    Returns
+    -------
+    tuple of str
+        Empty where the pixels have been computed, or come from elsewhere.
+    """
+    return tuple(_arrays_of(da))
+
+
+def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
+    """Name the requests that an array comes from, by its graph or else by its attributes.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from such arrays.
+
+    Returns
+    -------
+    tuple of str
+        Tokens of requests.
+
+    Raises
+    ------
+    SelectionError
+        It does not say.
+    """
+    tokens = tokens_to_read(da)
+    if not tokens and "request" in da.attrs:
+        tokens = (str(da.attrs["request"]),)
+    if not tokens:
+        msg = (
+            "the array does not say which request it comes from: it was computed and lost its "
+            "attrs, or is not from open_l3a; ask the array that was opened."
+        )
+        raise SelectionError(msg)
+    return tokens
+
+
+def _arrays_of(da: xr.DataArray) -> dict[str, L3AArray]:
+    """Find the lazy arrays in a dask graph, by the token of their request."""
     graph = da.__dask_graph__() or {}
     found = {}
     for layer in getattr(graph, "layers", {"": graph}).values():
@@ -201,7 +254,7 @@ def find_array(da: xr.DataArray) -> L3AArray | None:
                 array = _unwrap(node)
                 if array is not None:
                     found[array.token] = array
-    return next(iter(found.values())) if len(found) == 1 else None
+    return found
 
 
 def _unwrap(node: object) -> L3AArray | None:
@@ -266,6 +319,22 @@ class Origin:
     bands: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
+
+    def source(self, time: int, band: int) -> tuple[str, str]:
+        """Tell which month and native band one plane is.
+
+        Parameters
+        ----------
+        time, band : int
+            Positions in the array.
+
+        Returns
+        -------
+        tuple of str
+            ``YYYY-MM`` and band.
+        """
+        year, month = self.request.months[int(self.times[time, band])]
+        return f"{year:04}-{month:02}", self.request.bands[int(self.bands[time, band])]
 
 
 def find_origin(da: xr.DataArray) -> Origin | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin, newest
@@ -95,8 +95,10 @@ async def _take(
     layers: tuple[Band, ...],
     verify: bool | str,
 ) -> Inventory:
-    years = selection.years or await _all_years(session, archive, candidates)
-    asked = selection.within(years)
+    asked: Sequence[Month] = selection.within(
+        selection.years or await _all_years(session, archive, candidates)
+    )
+    years = sorted({year for year, _ in asked})
     pairs = [(tile.name, year) for tile in candidates for year in years]
     found, _ = await asyncio.gather(
         gather(archive.products(session, *pair) for pair in pairs),
@@ -108,17 +110,36 @@ async def _take(
     if not products:
         there = {(p.tile, p.year, p.month) for p in chosen.values()}
         raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked, there))
+    asked = selection.among(asked, (month for _, month in products))
     offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
     cover, by_month = _cover_months(aoi, offered, asked, products)
-    wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
-    tiles = {tile for month in asked for tile in by_month[month]}
     # Masks come in both sizes: they follow the reflectances.
     resolution = min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
-    used = sorted({products[pair] for pair in wanted if pair in products})
-    is_listed = len(used) <= _LISTED_PRODUCTS if verify == "auto" else verify
-    # Elsewhere places do not follow from names: the archive has to be asked.
-    is_listed = is_listed or not isinstance(archive, FolderArchive)
-    listed = await _list_files(session, archive, used, layers, resolution) if is_listed else {}
+
+    async def list_files(tiles: dict[Month, tuple[Tile, ...]]) -> dict[Product, dict[str, Listed]]:
+        pairs = {(tile.name, month) for month in tiles for tile in tiles[month]}
+        used = sorted(products[pair] for pair in pairs & products.keys())
+        is_listed = len(used) <= _LISTED_PRODUCTS if verify == "auto" else verify
+        # Elsewhere places do not follow from names: the archive has to be asked.
+        is_listed = is_listed or not isinstance(archive, FolderArchive)
+        return await _list_files(session, archive, used, layers, resolution) if is_listed else {}
+
+    listed = await list_files(by_month)
+    lacking = _lacking_files(by_month, products, listed, layers)
+    if lacking:
+        near = _in_zone_of(cover, offered)
+        listed |= await list_files(dict.fromkeys(lacking, near))
+        whole = {
+            pair: product
+            for pair, product in products.items()
+            if len(listed.get(product, ())) == len({layer.native for layer in layers})
+        }
+        by_month |= {
+            month: _tiles_of_month(aoi, cover, by_month[month], month, near, whole)
+            for month in lacking
+        }
+    wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
+    tiles = {tile for month in asked for tile in by_month[month]}
     return Inventory(
         archive_url=archive.url,
         aoi=aoi,
@@ -164,6 +185,7 @@ async def _explain_nothing(
         f"{tile} has {', '.join(months[tile] or map(str, years))}" for tile, years in has.items()
     )
     span = ", ".join(map(month_text, asked[:3])) + (", …" if len(asked) > 3 else "")  # noqa: PLR2004
+    span = span or "the months asked for"
     return f"the archive has nothing for {span} {where}: {there}. Ask for other years or months."
 
 
@@ -175,7 +197,9 @@ def _cover_months(
 ) -> tuple[Cover, dict[Month, tuple[Tile, ...]]]:
     """Choose tiles for all months, and others for a month that lacks a chosen one.
 
-    Where the others can't make up for it, the chosen one stays beside them as missing.
+    Where the others can't make up for it, the chosen one stays beside them as missing. A product
+    that lacks a band counts as lacking, once its files are listed: all bands of a month come
+    from the same tiles.
     """
     gaps: dict[str, int] = defaultdict(int)
     for tile in offered:
@@ -188,17 +212,49 @@ def _cover_months(
             AoiWarning,
             stacklevel=2,
         )
-    by_month = dict.fromkeys(asked, cover.tiles)
-    zone = cover.tiles[0].zone
-    for month in asked:
-        there = [t for t in offered if (t.name, month) in products and t.zone == zone]
-        if there and not set(cover.tiles) <= set(there):
-            others = least_cover(aoi, there)
-            by_month[month] = others.tiles
-            if others.uncovered > cover.uncovered + _SAME_SHARE:
-                both = {*cover.tiles, *others.tiles}
-                by_month[month] = tuple(sorted(both, key=lambda tile: tile.name))
-    return cover, by_month
+    near = _in_zone_of(cover, offered)
+    return cover, {m: _tiles_of_month(aoi, cover, cover.tiles, m, near, products) for m in asked}
+
+
+def _in_zone_of(cover: Cover, offered: Sequence[Tile]) -> tuple[Tile, ...]:
+    return tuple(tile for tile in offered if tile.zone == cover.tiles[0].zone)
+
+
+def _tiles_of_month(
+    aoi: Aoi,
+    cover: Cover,
+    chosen: tuple[Tile, ...],
+    month: Month,
+    near: Sequence[Tile],
+    products: Mapping[tuple[str, Month], Product],
+) -> tuple[Tile, ...]:
+    """Keep a month's tiles if its products have all of the cover, else take or add others."""
+    there = [tile for tile in near if (tile.name, month) in products]
+    if not there or set(cover.tiles) <= set(there):
+        return chosen
+    others = least_cover(aoi, there)
+    if others.uncovered <= cover.uncovered + _SAME_SHARE:
+        return others.tiles
+    return tuple(sorted({*chosen, *others.tiles}, key=lambda tile: tile.name))
+
+
+def _lacking_files(
+    by_month: Mapping[Month, Sequence[Tile]],
+    products: Mapping[tuple[str, Month], Product],
+    listed: Mapping[Product, Mapping[str, Listed]],
+    layers: Sequence[Band],
+) -> list[Month]:
+    """Find months in which a product lacks one of the bands."""
+    names = {layer.native for layer in layers}
+    return [
+        month
+        for month, tiles in by_month.items()
+        if any(
+            names - listed[product].keys()
+            for tile in tiles
+            if (product := products.get((tile.name, month))) is not None and product in listed
+        )
+    ]
 
 
 def _one_zone(aoi: Aoi, offered: Sequence[Tile], gaps: dict[str, int]) -> Cover:

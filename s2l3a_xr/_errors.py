@@ -17,16 +17,22 @@
 
     S2L3AWarning (also UserWarning)
     ├── AoiWarning                       the area was repaired or reaches past the tiles
-    └── MissingWarning                   months, tiles or files that the archive lacks
+    ├── MissingWarning                   months, tiles or files that the archive lacks
+    └── ReadFailedWarning                a failed read became nodata, as was asked for
 
 Every error carries what is known of the place in its attributes (``url``, ``item``,
-``band``, ``month``, ``block``, ``byte_range``, ``status``, ``attempts``) and survives
-pickle: the message is the only positional argument, all else lives in ``__dict__``.
+``tile``, ``band``, ``month``, ``block``, ``byte_range``, ``status``, ``attempts``) and
+survives pickle: the message is the only positional argument, all else lives in ``__dict__``.
+User info and queries of URLs reach neither messages nor attributes.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+import re
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s<>]+")
+_USER_INFO = re.compile(r"(?<=//)[^/\s?#]*@")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
 def redact(url: str) -> str:
@@ -49,9 +55,17 @@ def redact(url: str) -> str:
     """
     if "://" not in url:
         return url
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return _QUERY.sub("", _USER_INFO.sub("", url))
+
+
+def _redact_text(text: str) -> str:
+    """Redact every URL in a sentence, and leave what closes it."""
+
+    def clean(found: re.Match[str]) -> str:
+        url = found[0].rstrip("'\",;:.)]}")
+        return redact(url) + found[0][len(url) :]
+
+    return _URL.sub(clean, text)
 
 
 class S2L3AError(Exception):
@@ -60,13 +74,13 @@ class S2L3AError(Exception):
     Parameters
     ----------
     message : str
-        What went wrong, where, and what to do next.
+        What went wrong, where, and what to do next; URLs in it are redacted.
     **place : object
         Facts of the place, kept as attributes.
     """
 
     def __init__(self, message: str, **place: object) -> None:
-        super().__init__(message)
+        super().__init__(_redact_text(message))
         self.__dict__.update(place)
 
 
@@ -103,8 +117,8 @@ class ReadError(S2L3AError):
         What went wrong and what to do next.
     url : str
         The file; user info and query never reach the message.
-    item, band, month : str, optional
-        The product, the band and ``YYYY-MM``.
+    item, tile, band, month : str, optional
+        The product, its tile, the band and ``YYYY-MM``.
     block : tuple of int, optional
         Row and column of the TIFF block.
     byte_range : tuple of int, optional
@@ -118,6 +132,7 @@ class ReadError(S2L3AError):
     reason: str
     url: str
     item: str | None
+    tile: str | None
     band: str | None
     month: str | None
     block: tuple[int, int] | None
@@ -127,10 +142,10 @@ class ReadError(S2L3AError):
 
     def __init__(self, reason: str, **place: object) -> None:
         fields = dict.fromkeys(
-            ("item", "band", "month", "block", "byte_range", "status", "attempts")
+            ("item", "tile", "band", "month", "block", "byte_range", "status", "attempts")
         )
-        super().__init__(reason, **{**fields, "url": "", "reason": reason, **place})
-        self.url = redact(self.url)
+        super().__init__(reason, **{**fields, "url": "", **place})
+        self.url, self.reason = redact(self.url), str(self.args[0])
 
     def at(self, **place: object) -> ReadError:
         """Add facts of the place that the raiser could not know.
@@ -147,7 +162,7 @@ class ReadError(S2L3AError):
         """
         for name, value in place.items():
             if getattr(self, name, None) in {None, ""}:
-                setattr(self, name, value)
+                setattr(self, name, redact(value) if isinstance(value, str) else value)
         return self
 
     def __str__(self) -> str:
@@ -192,3 +207,7 @@ class AoiWarning(S2L3AWarning):
 
 class MissingWarning(S2L3AWarning):
     """Months, tiles or files that the archive has not got."""
+
+
+class ReadFailedWarning(S2L3AWarning):
+    """What could not be read became nodata, as ``fail_on_error=False`` asks for."""

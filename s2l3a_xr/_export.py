@@ -23,8 +23,9 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 from tqdm.auto import tqdm
 
-from s2l3a_xr._cube import auto_chunks, find_origin
-from s2l3a_xr._errors import ExportError
+from s2l3a_xr._cube import Origin, auto_chunks, find_origin, tokens_of, tokens_to_read
+from s2l3a_xr._errors import ExportError, SelectionError
+from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 
 Profile = Literal["compressed", "plain", "cog"]
@@ -60,6 +61,24 @@ class _Job:
     band: int
     content: str
     name: str
+    source: tuple[str, str] | None
+    """Month and native band, where the plane comes from just one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """Looks for failures that leave holes in files."""
+
+    tokens: tuple[str, ...]
+    known: frozenset[str]
+    home: str
+
+    def sees(self, job: _Job) -> bool:
+        """Tell whether something of a file's sources was not read."""
+        return any(
+            row["id"] not in self.known and job.source in {None, (row["month"], row["band"])}
+            for row in failures_of(self.tokens, self.home)
+        )
 
 
 def to_geotiff(
@@ -75,9 +94,10 @@ def to_geotiff(
     The files are named ``s2_l3a_{YYYYMMDD}_{band}.tif`` with common band names (``blue``,
     ``green``, ``red``, ``nir``, …), as eCognition's import of this product expects. Each is
     written under a temporary name and renamed when it is complete. A file that is there
-    already and was made from the same source files, area and options is skipped. The files
-    are written by dask tasks, on a cluster by its workers: ``directory`` must then be one
-    that all of them reach.
+    already and was made from the same source files, area and options is skipped, unless
+    something of it was gone or failed to be read: such a file is made anew. The files are
+    written by dask tasks, on a cluster by its workers: ``directory`` must then be one that all
+    of them reach.
 
     Parameters
     ----------
@@ -125,10 +145,20 @@ def to_geotiff(
     _make(folder)
     todo = [job for job in jobs if not _is_complete(job, raster, overwrite=overwrite)]
     if todo:
-        tasks = _tasks(_dask_array(cube), todo, raster, profile)
+        tasks = _tasks(_dask_array(cube), todo, raster, profile, _watch(cube))
         with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
             _compute(tasks, tick)
     return [job.path for job in jobs]
+
+
+def _watch(cube: xr.DataArray) -> _Watch:
+    """Watch for failures from now on; of pixels that are there, for all that are known."""
+    tokens = tokens_to_read(cube if cube.chunks else _chunked(cube))
+    known: Sequence[Row] = failures_of(tokens)
+    if not tokens:
+        with contextlib.suppress(SelectionError):
+            tokens = tokens_of(cube)
+    return _Watch(tokens=tokens, known=frozenset(row["id"] for row in known), home=home_folder())
 
 
 def _make(folder: Path) -> None:
@@ -168,7 +198,8 @@ def _jobs(cube: xr.DataArray, folder: Path, raster: Raster, profile: str) -> lis
         if twice:
             msg = f"the array has several {what} ({', '.join(twice)}): their files would collide."
             raise ExportError(msg)
-    contents = _contents(cube, raster, profile)
+    origin = find_origin(cube if cube.chunks else _chunked(cube))
+    contents = _contents(cube, raster, profile, origin)
     return [
         _Job(
             path=folder / f"s2_l3a_{day}_{name}.tif",
@@ -176,23 +207,24 @@ def _jobs(cube: xr.DataArray, folder: Path, raster: Raster, profile: str) -> lis
             band=j,
             content=contents[i][j],
             name=name,
+            source=origin.source(i, j) if origin is not None else None,
         )
         for i, day in enumerate(days)
         for j, name in enumerate(names)
     ]
 
 
-def _contents(cube: xr.DataArray, raster: Raster, profile: str) -> list[list[str]]:
+def _contents(
+    cube: xr.DataArray, raster: Raster, profile: str, origin: Origin | None
+) -> list[list[str]]:
     """Hash what each plane will hold, without reading it.
 
     A plane that was only cut out of an opened array is told by its source files and place,
     whatever the other months and bands: a longer export finds the files of a shorter one.
     """
-    chunked = cube if cube.chunks else _chunked(cube)
-    origin = find_origin(chunked)
     times, bands = range(cube.sizes["time"]), range(cube.sizes["band"])
     if origin is None:
-        whole = tokenize(chunked.data if cube.chunks else cube.to_numpy())
+        whole = tokenize(cube.data if cube.chunks else cube.to_numpy())
         return [[tokenize(whole, raster, i, j, profile) for j in bands] for i in times]
     same = tokenize(raster, profile, origin.rows, origin.columns, origin.request.pixels_of_a_plane)
     return [
@@ -219,6 +251,7 @@ def _tasks(
     jobs: Sequence[_Job],
     raster: Raster,
     profile: str,
+    watch: _Watch,
 ) -> list[Any]:
     """Make a task for each file, behind one for each chunk that some files come from.
 
@@ -240,7 +273,7 @@ def _tasks(
         chunk = delayed(_hold)(pixels[times][:, bands])
         for job in members:
             plane = chunk[times.index(job.time), bands.index(job.band)]
-            tasks.append(delayed(_write_plane)(plane, job, raster, profile))
+            tasks.append(delayed(_write_plane)(plane, job, raster, profile, watch))
     return tasks
 
 
@@ -260,10 +293,10 @@ def _is_complete(job: _Job, raster: Raster, *, overwrite: bool) -> bool:
     except rasterio.RasterioIOError:
         there, same_crs, tags = None, False, {}
     expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
-    is_empty = tags.get(_OURS) == "1" and _TAG not in tags
+    is_unfinished = tags.get(_OURS) == "1" and _TAG not in tags
     if there == expected and same_crs and tags.get(_TAG) == job.content:
         return True
-    if overwrite or is_empty:
+    if overwrite or is_unfinished:
         return False
     msg = (
         f"{job.path} is there already and was made of something else (another area, request, "
@@ -273,8 +306,8 @@ def _is_complete(job: _Job, raster: Raster, *, overwrite: bool) -> bool:
     raise ExportError(msg)
 
 
-def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str) -> str:
-    """Write one file, complete or not at all."""
+def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str, watch: _Watch) -> str:
+    """Write one file, whole or not at all; it knows its content if nothing failed."""
     if pixels.dtype.kind == "f" and raster.nodata is not None:
         pixels = np.where(np.isnan(pixels), pixels.dtype.type(raster.nodata), pixels)
     temporary = job.path.with_name(f".{job.path.name}.{uuid.uuid4().hex}.part")
@@ -283,7 +316,8 @@ def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str) ->
             file.write(np.asarray(pixels, dtype=raster.dtype), 1)
             # Perhaps its source was gone only for now: what holds nothing is made anew.
             is_empty = raster.nodata is not None and _is_all(pixels, raster.nodata)
-            file.update_tags(**{_OURS: "1"} | ({} if is_empty else {_TAG: job.content}))
+            is_complete = not is_empty and not watch.sees(job)
+            file.update_tags(**{_OURS: "1"} | ({_TAG: job.content} if is_complete else {}))
             file.set_band_description(1, job.name)
         temporary.replace(job.path)
     except (rasterio.errors.RasterioError, OSError) as exc:

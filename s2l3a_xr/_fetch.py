@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2l3a_xr._errors import FileChangedError
+from s2l3a_xr._errors import FileChangedError, FormatError, GoneError, ReadError
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
 from s2l3a_xr._source import Header, check_same, forget_header
@@ -37,6 +37,9 @@ class BlockReader:
         read at the same time, and all connections should have work.
     put : callable
         Takes a target and the block's pixels; called in threads.
+    failed : callable, optional
+        Takes the error of a range or block that can't be read, and the others go on; without
+        it the first error is raised. That the file is gone is always raised.
     """
 
     session: Session
@@ -45,6 +48,7 @@ class BlockReader:
     image: Layout
     requests: int
     put: Callable[[Target, np.ndarray], None]
+    failed: Callable[[ReadError], None] | None = None
 
     def _key(self, target: Target) -> tuple[object, ...]:
         return (self.url, self.header.stamp, self.header.total, self.image.width, target.block)
@@ -121,13 +125,29 @@ class BlockReader:
         if data is None:
             await self.bring([target])
         else:
-            await in_thread(self._unpack, [(target, memoryview(data))])
+            self._complain(await in_thread(self._unpack, [(target, memoryview(data))]))
 
     async def _fetch(self, group: Sequence[Range], open_claims: set[tuple[object, ...]]) -> None:
+        """Fetch some ranges; where one may have spoilt it for the others, each by itself."""
+        left = set(range(len(group)))
+        try:
+            await self._fetch_at_once(group, left, open_claims)
+        except ReadError as exc:
+            if self.failed is None or isinstance(exc, GoneError):
+                raise
+            if len(group) == 1:
+                self.failed(exc)
+            else:
+                await gather(self._fetch([group[i]], open_claims) for i in sorted(left))
+
+    async def _fetch_at_once(
+        self, group: Sequence[Range], left: set[int], open_claims: set[tuple[object, ...]]
+    ) -> None:
         """Fetch some ranges, unpacking each as soon as it is there."""
         jobs: list[asyncio.Task[None]] = []
 
         def take(position: int, reply: Reply) -> None:
+            left.discard(position)
             jobs.append(asyncio.create_task(self._use(group[position], reply, open_claims)))
 
         async with self.session.slots:
@@ -135,8 +155,9 @@ class BlockReader:
                 ranges = [(part.start, part.stop) for part in group]
                 await self.session.read_many(self.url, ranges, take)
             except BaseException:
-                for job in jobs:
-                    job.cancel()
+                if self.failed is None:
+                    for job in jobs:
+                        job.cancel()
                 raise
             finally:
                 ends = await asyncio.gather(*jobs, return_exceptions=True)
@@ -147,18 +168,31 @@ class BlockReader:
     async def _use(self, part: Range, reply: Reply, open_claims: set[tuple[object, ...]]) -> None:
         try:
             check_same(self.url, reply, stamp=self.header.stamp, total=self.header.total)
-        except FileChangedError:
+        except FileChangedError as exc:
             forget_header(self.session, self.url)
-            raise
+            exc.at(byte_range=(part.start, part.stop))
+            if self.failed is None:
+                raise
+            self.failed(exc)
+            return
         pieces = self._cut(part, memoryview(reply.data))
+        broken = await in_thread(self._unpack, pieces)
         for target, data in pieces:
+            if target.block in broken:  # the claim is given back: bytes like these are not kept
+                continue
             key = self._key(target)
             open_claims.discard(key)
             if target.is_shared or self.session.blocks.is_awaited(key):
                 self.session.blocks.fill(key, bytes(data))
             else:
                 self.session.blocks.release(key)
-        await in_thread(self._unpack, pieces)
+        self._complain(broken)
+
+    def _complain(self, broken: dict[tuple[int, int], FormatError]) -> None:
+        for error in broken.values():
+            if self.failed is None:
+                raise error
+            self.failed(error)
 
     def _cut(self, part: Range, data: memoryview) -> list[Piece]:
         pieces = []
@@ -167,9 +201,16 @@ class BlockReader:
             pieces.append((target, data[start : start + int(self.image.counts[target.block])]))
         return pieces
 
-    def _unpack(self, pieces: Sequence[Piece]) -> None:
+    def _unpack(self, pieces: Sequence[Piece]) -> dict[tuple[int, int], FormatError]:
+        """Unpack and hand on what can be unpacked; return what is wrong with the others."""
+        broken = {}
         for target, data in pieces:
-            pixels = decode_block(self.image, data, target.block)
+            try:
+                pixels = decode_block(self.image, data, target.block)
+            except FormatError as exc:
+                broken[target.block] = exc
+                continue
             if self.session.store is not None:
                 self.session.store.keep_block(self._key(target), pixels)
             self.put(target, pixels)
+        return broken

@@ -14,95 +14,23 @@ import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
 
-from s2l3a_xr._aoi import AoiLike, read_aoi
+from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
+from s2l3a_xr._failures import listen
 from s2l3a_xr._grid import Grid, grid_around
 from s2l3a_xr._inventory import Inventory, month_text
-from s2l3a_xr._mirror import warn_of_the_rest
 from s2l3a_xr._mosaic import to_pixels
-from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
+from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request, make_request
-from s2l3a_xr._selection import Month, Numbers, select_months
-from s2l3a_xr._stac import ArchiveLike, open_place
+from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
+from s2l3a_xr._selection import Month, Numbers
+from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._transport import Transport, run_with_session
+from s2l3a_xr._transport import Transport
 
-_DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 _POLICIES = ("warn", "keep", "raise")
-
-
-def search_l3a(
-    aoi: AoiLike,
-    *,
-    years: Numbers | None = None,
-    months: Numbers | None = None,
-    time: Any = None,  # noqa: ANN401 - many forms, see the docstring
-    bands: str | Iterable[str] = _DEFAULT_BANDS,
-    archive: ArchiveLike = None,
-    verify: bool | Literal["auto"] = "auto",
-    transport: Transport | None = None,
-) -> Inventory:
-    """Ask what the archive has for an area, without reading any pixel.
-
-    Parameters
-    ----------
-    aoi : path, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON mapping or tuple of float
-        The area; ``(minx, miny, maxx, maxy)`` and what has no CRS are lon/lat.
-    years, months : int, iterable of int or str, optional
-        Every one of ``months`` (default all twelve) in every one of ``years`` (default all
-        that the archive has): ``2021``, ``range(3, 11)``, ``"3-10"``.
-    time : str, slice, datetime64, Period or sequence of those, optional
-        Instead of years and months: ``"2021-03/2021-10"``, the end included.
-    bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
-        Native (``B4``) or common (``red``) names.
-    archive : str, path, StacArchive, STAC items or Archive, optional
-        A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
-        static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
-        object. DLR's download server by default.
-    verify : bool or "auto", default "auto"
-        Whether every product's folder is listed too, so that it is known of each file whether
-        it is there. Without that files follow from the products' names and are called
-        ``unverified``. ``"auto"`` lists the folders of up to 300 products.
-    transport : Transport, optional
-        How the network is used.
-
-    Returns
-    -------
-    Inventory
-        A table with one row for each file, with counts and volumes.
-
-    Raises
-    ------
-    AoiError, SelectionError
-        The request can't be understood.
-    MissingError
-        The archive has nothing for it.
-    ArchiveError
-        The archive can't be read.
-
-    Examples
-    --------
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-    >>> search_l3a((11.7, 51.9, 11.8, 52.0), years=2021, months="3-5", archive=archive).available
-    12
-    """
-    area = read_aoi(aoi)
-    selection = select_months(years, months, time)
-    names = band_names(bands)
-    layers = resolve_bands(names)
-    place = open_place(archive)
-
-    found = run_with_session(
-        transport or Transport(),
-        lambda session: take_inventory(
-            session, place, area, selection, names, layers, verify=verify
-        ),
-    )
-    warn_of_the_rest(found)
-    return found
 
 
 def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say
@@ -111,7 +39,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     years: Numbers | None = None,
     months: Numbers | None = None,
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
-    bands: str | Iterable[str] = _DEFAULT_BANDS,
+    bands: str | Iterable[str] = DEFAULT_BANDS,
     archive: ArchiveLike = None,
     inventory: Inventory | str | os.PathLike[str] | None = None,
     verify: bool | Literal["auto"] = "auto",
@@ -122,6 +50,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     mask_and_scale: bool = False,
     chunks: Any = "auto",  # noqa: ANN401 - xarray's many forms
     missing: Literal["warn", "keep", "raise"] = "warn",
+    fail_on_error: bool = True,
     transport: Transport | None = None,
 ) -> xr.DataArray:
     """Open monthly cloud-free Sentinel-2 mosaics as one lazy array.
@@ -168,7 +97,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         gives an array without dask that reads when it is indexed.
     missing : {"warn", "keep", "raise"}, default "warn"
         What to do about months, tiles and files that the archive has not got: leave empty
-        months out and warn, keep them as nodata, or raise.
+        months out and warn, keep them as nodata, or raise. A listed file that turns out to be
+        gone (404, 410) when it is read counts as nodata, with a warning, silently, or raises.
+    fail_on_error : bool, default True
+        Raise when a file can't be read. False leaves nodata where it failed, warns once, and
+        lists it in ``da.l3a.failures()``.
     transport : Transport, optional
         How the network is used; travels with the array.
 
@@ -188,12 +121,14 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     ArchiveError
         The archive can't be read.
     ReadError
-        When the array is computed: a file can't be read.
+        When the array is computed: a file can't be read, or is gone and ``missing="raise"``.
 
     Warns
     -----
     MissingWarning
-        Months, tiles or files are missing.
+        Months, tiles or files are missing; also when the array is computed.
+    ReadFailedWarning
+        When the array is computed with ``fail_on_error=False``: something failed.
     AoiWarning
         Part of the area lies outside the offered tiles.
 
@@ -234,6 +169,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
+        fail_on_error=fail_on_error,
         transport=inventory.origin.settings(settings),
     )
     return _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
@@ -251,7 +187,7 @@ def _check_options(aoi: object, inventory: object, missing: str) -> None:
 def _check_alone(**asked: object) -> None:
     """Refuse what an inventory has settled already."""
     named = [name for name, value in asked.items() if value is not None and name != "bands"]
-    if asked["bands"] != _DEFAULT_BANDS:
+    if asked["bands"] != DEFAULT_BANDS:
         named.append("bands")
     if named:
         msg = f"inventory=… settles {', '.join(named)} already; ask search_l3a for it instead."
@@ -309,6 +245,7 @@ def _to_dataarray(
     mask_and_scale: bool,
 ) -> xr.DataArray:
     array = L3AArray(request)
+    listen(lambda: array.token)
     attrs = _attrs(request, inventory, array)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:

@@ -193,12 +193,15 @@ class Plane:
         Whether reduced images may serve.
     requests : int
         At least so many requests are made for one file's blocks.
+    keep_going : bool, default False
+        Whether a failed read leaves nodata instead of raising.
     """
 
     sources: tuple[Source, ...]
     share: Share
     overviews: bool
     requests: int
+    keep_going: bool = False
 
     @property
     def asked(self) -> list[int]:
@@ -206,11 +209,12 @@ class Plane:
         wanted = enumerate(self.share.wanted)
         return [position for position, want in wanted if want is None or want.any()]
 
-    async def read(self, session: Session, output: np.ndarray, fill: int) -> list[GoneError]:
+    async def read(self, session: Session, output: np.ndarray, fill: int) -> list[ReadError]:
         """Read the plane.
 
         The first file that has a valid pixel gives it. What an earlier file's tile has is
-        asked of a later file only where the earlier one turns out to hold nodata.
+        asked of a later file only where the earlier one turns out to hold nodata, is gone or
+        failed.
 
         Parameters
         ----------
@@ -223,8 +227,9 @@ class Plane:
 
         Returns
         -------
-        list of GoneError
-            Files that the archive lists and has not got; they count as nodata.
+        list of ReadError
+            Files that the archive lists and has not got, and what else could not be read where
+            that was allowed; they count as nodata.
 
         Raises
         ------
@@ -233,15 +238,25 @@ class Plane:
         """
         # First use of memory is slow: it goes on while the headers are on their way.
         filling = asyncio.create_task(in_thread(np.copyto, output, fill))
-        jobs = [self._read_file(session, position, output, filling) for position in self.asked]
-        gone = [error for error in await gather(jobs) if error is not None]
+        errors: list[ReadError] = []
+        lost: set[int] = set()
+
+        async def read_file(position: int, holes: np.ndarray | None = None) -> None:
+            try:
+                errors.extend(await self._read_file(session, position, output, filling, holes))
+            except ReadError as exc:
+                if not (self.keep_going or isinstance(exc, GoneError)):
+                    raise
+                errors.append(exc)
+                lost.add(position)
+
+        await gather(read_file(position) for position in self.asked)
+        await filling
         for position in range(1, len(self.sources)):
             holes = self._holes(position, output)
-            if holes.any():
-                error = await self._read_file(session, position, output, filling, holes)
-                known = {other.url for other in gone}
-                gone += [error] if error is not None and error.url not in known else []
-        return gone
+            if position not in lost and holes.any():
+                await read_file(position, holes)
+        return errors
 
     async def plan(self, session: Session) -> list[tuple[Source, Layout, list[Target]]]:
         """Say which blocks reading the plane will fetch, holes of earlier files left aside.
@@ -276,7 +291,11 @@ class Plane:
         return [item for items in found for item in items]
 
     async def _open(
-        self, session: Session, position: int, put: Callable[[Target, np.ndarray], None]
+        self,
+        session: Session,
+        position: int,
+        put: Callable[[Target, np.ndarray], None],
+        failed: Callable[[ReadError], None] | None = None,
     ) -> BlockReader:
         source = self.sources[position]
         header = await read_header(session, source, overviews=self.overviews)
@@ -287,6 +306,7 @@ class Plane:
             image=header.image_for(self.share.window.grid.resolution),
             requests=self.requests,
             put=put,
+            failed=failed,
         )
 
     def _targets(
@@ -307,13 +327,16 @@ class Plane:
         output: np.ndarray,
         filling: asyncio.Task[None],
         holes: np.ndarray | None = None,
-    ) -> GoneError | None:
+    ) -> list[ReadError]:
         """Read one file's share, or what it has for holes of earlier ones."""
         source = self.sources[position]
+        failed: list[ReadError] = []
         wanted = self.share.wanted[position] if holes is None else holes
         put = partial(_put_reduced if self.overviews else _put, output, wanted)
         try:
-            reader = await self._open(session, position, put)
+            reader = await self._open(
+                session, position, put, failed.append if self.keep_going else None
+            )
             await asyncio.wait([filling])
             image = reader.image
             targets = self._targets(position, image, holes)
@@ -323,11 +346,9 @@ class Plane:
                     if image.counts[target.block] == 0:
                         put(target, empty)
             await reader.bring([t for t in targets if image.counts[t.block] > 0])
-        except GoneError as exc:
-            return exc.at(**source.place)  # type: ignore[return-value]
         except ReadError as exc:
             raise exc.at(**source.place) from exc.__cause__
-        return None
+        return [error.at(**source.place) for error in failed]
 
     def _holes(self, position: int, output: np.ndarray) -> np.ndarray:
         """Find nodata that an earlier file gave and this one may replace."""

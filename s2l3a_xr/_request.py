@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 
 from s2l3a_xr._archive import band_resolution
-from s2l3a_xr._errors import GoneError
+from s2l3a_xr._errors import ReadError
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._loop import gather, in_thread
@@ -52,6 +52,8 @@ class Request:
         Whether grids coarser than 20 m are read from the files' overviews.
     missing : {"warn", "keep", "raise"}
         What to do about a listed file that is gone.
+    fail_on_error : bool
+        Whether a failed read raises, or leaves nodata and is reported.
     transport : Transport
         How the network is used.
     """
@@ -66,6 +68,7 @@ class Request:
     all_touched: bool
     use_overviews: bool
     missing: str
+    fail_on_error: bool
     transport: Transport
 
     @property
@@ -153,7 +156,7 @@ class Request:
         return self.grid, self.area, self.all_touched, self.use_overviews, str(self.dtype)
 
 
-def make_request(
+def make_request(  # noqa: PLR0913 - one for each thing that reading needs to know
     inventory: Inventory,
     grid: Grid,
     months: Sequence[Month],
@@ -162,6 +165,7 @@ def make_request(
     all_touched: bool,
     use_overviews: bool,
     missing: str,
+    fail_on_error: bool,
     transport: Transport,
 ) -> Request:
     """Boil an inventory down to what reading needs.
@@ -181,6 +185,8 @@ def make_request(
     use_overviews : bool
         See `Request`.
     missing : str
+        See `Request`.
+    fail_on_error : bool
         See `Request`.
     transport : Transport
         See `Request`.
@@ -206,13 +212,14 @@ def make_request(
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
+        fail_on_error=fail_on_error,
         transport=transport,
     )
 
 
 async def read_request(
     session: Session, request: Request, axes: Sequence[np.ndarray]
-) -> tuple[np.ndarray, list[GoneError]]:
+) -> tuple[np.ndarray, list[ReadError]]:
     """Read a part of the cube, every plane of it at once.
 
     Parameters
@@ -228,8 +235,8 @@ async def read_request(
     -------
     pixels : ndarray, shape (time, band, y, x)
         Nodata where nothing is.
-    gone : list of GoneError
-        Listed files that the archive has not got.
+    errors : list of ReadError
+        Listed files that are gone, and what else failed where that is allowed.
 
     Raises
     ------
@@ -240,8 +247,8 @@ async def read_request(
     planes = await _planes(session, request, axes) if pixels.size else []
     for place in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
         pixels[place] = request.fill
-    gone = await gather(plane.read(session, pixels[i, j], request.fill) for i, j, plane in planes)
-    return pixels, [error for errors in gone for error in errors]
+    found = await gather(plane.read(session, pixels[i, j], request.fill) for i, j, plane in planes)
+    return pixels, [error for errors in found for error in errors]
 
 
 async def plan_request(
@@ -314,6 +321,7 @@ async def _planes(
                 share=shares[_share_key(files)],
                 overviews=request.overviews_for(files[0].band),
                 requests=requests,
+                keep_going=not request.fail_on_error,
             ),
         )
         for i, j, files in found

@@ -19,8 +19,10 @@ Numbers: TypeAlias = "int | str | Iterable[int]"
 """``2021``, ``[2020, 2021]``, ``range(3, 11)``, ``"3-10"`` or ``"3,5,7-9"``."""
 
 _YEARS = range(2015, 2100)
+_BEGIN, _END = (_YEARS[0], 1), (_YEARS[-1], 12)
 _OPEN = (None, "", "..")
-_WHOLE_YEAR = re.compile(r"\d{4}")
+_TEXT = re.compile(r"\d{4}(-?Q[1-4]|-\d{1,2}|-\d\d-\d\d([T ].*)?)?", re.IGNORECASE)
+_DASHES = str.maketrans("\u2013\u2014", "--")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +32,17 @@ class Selection:
     Parameters
     ----------
     listed : tuple of Month or None
-        The very months, ascending; None where the years are all that the archive has.
+        The very months, ascending; None where the archive decides, between its first and last.
     of_year : tuple of int
         Months of each year, where ``listed`` is None.
+    first, last : Month or None
+        Where ``listed`` is None, the earliest and the latest that count; None for an open end.
     """
 
     listed: tuple[Month, ...] | None
     of_year: tuple[int, ...] = tuple(range(1, 13))
+    first: Month | None = None
+    last: Month | None = None
 
     @property
     def years(self) -> tuple[int, ...] | None:
@@ -58,7 +64,30 @@ class Selection:
         """
         if self.listed is not None:
             return self.listed
-        return tuple((year, month) for year in sorted(set(years)) for month in self.of_year)
+        every = [(year, month) for year in sorted(set(years)) for month in self.of_year]
+        first, last = self.first or _BEGIN, self.last or _END
+        return tuple(month for month in every if first <= month <= last)
+
+    def among(self, asked: Iterable[Month], present: Iterable[Month]) -> tuple[Month, ...]:
+        """Drop what lies before or behind all that the archive has, at ends that are open.
+
+        Parameters
+        ----------
+        asked : iterable of Month
+            From `within`.
+        present : iterable of Month
+            What the archive has; at least one.
+
+        Returns
+        -------
+        tuple of Month
+            Those asked for, gaps between them included.
+        """
+        if self.listed is not None:
+            return tuple(asked)
+        there = set(present)
+        first, last = self.first or min(there), self.last or max(there)
+        return tuple(month for month in asked if first <= month <= last)
 
 
 def select_months(years: Numbers | None, months: Numbers | None, time: Any) -> Selection:  # noqa: ANN401 - many forms
@@ -68,9 +97,9 @@ def select_months(years: Numbers | None, months: Numbers | None, time: Any) -> S
     ----------
     years, months : int, str or iterable of int, optional
         Every one of ``months`` in every one of ``years``.
-    time : str, slice, datetime64, Period or sequence of those, optional
-        ``"2021-03/2021-10"``, ``slice("2021-03", "2021-10")``, ``["2021-03", "2021-05"]``;
-        the end is included.
+    time : str, slice, date, datetime64, Period or sequence of those, optional
+        ``"2021-03/2021-10"``, ``slice("2021-03", "2021-10")``, ``["2021-03", "2021-05"]``,
+        ``"2021"``, ``"2021Q2"``; the end is included. ``"2021-03/.."`` is open.
 
     Returns
     -------
@@ -93,7 +122,7 @@ def select_months(years: Numbers | None, months: Numbers | None, time: Any) -> S
         if years is not None or months is not None:
             msg = "give either time=… or years=… and months=…, not both."
             raise SelectionError(msg)
-        return Selection(listed=tuple(sorted(set(_read_time(time)))))
+        return _read_open(time) or Selection(listed=tuple(sorted(set(_read_time(time)))))
     of_year = _read_numbers(months, "months", range(1, 13)) if months is not None else range(1, 13)
     if years is None:
         return Selection(listed=None, of_year=tuple(of_year))
@@ -105,81 +134,131 @@ def _read_numbers(given: Numbers, name: str, allowed: range) -> list[int]:
     try:
         numbers = _parse_numbers(given) if isinstance(given, str) else _as_integers(given)
     except (TypeError, ValueError) as exc:
-        msg = f"{name}={given!r} is no number, list of numbers or text such as '3-10' or '3,5,7'."
+        msg = (
+            f"{name}={given!r} is no number, list of numbers or text such as '3-10' or '3,5,7' "
+            f"({allowed[0]} to {allowed[-1]})."
+        )
         raise SelectionError(msg) from exc
     if not numbers:
-        msg = f"{name}={given!r} selects nothing."
+        msg = (
+            f"{name}={given!r} selects nothing; give numbers of {allowed[0]} to {allowed[-1]}, "
+            "from the smaller to the larger, or None for all that the archive has."
+        )
         raise SelectionError(msg)
     strange = sorted(set(numbers) - set(allowed))
     if strange:
-        msg = f"{name}={given!r}: {strange[0]} is not in {allowed[0]} to {allowed[-1]}."
+        begins = " (the product begins in 2015)" if allowed is _YEARS else ""
+        msg = f"{name}={given!r}: {strange[0]} is not in {allowed[0]} to {allowed[-1]}{begins}."
         raise SelectionError(msg)
     return sorted(set(numbers))
 
 
 def _parse_numbers(text: str) -> list[int]:
     numbers: list[int] = []
-    for part in text.split(","):
+    for part in text.translate(_DASHES).split(","):
         first, dash, last = part.partition("-")
         numbers += range(int(first), int(last) + 1) if dash else [int(first)]
     return numbers
 
 
 def _as_integers(given: int | Iterable[int]) -> list[int]:
-    values = np.asarray([given] if isinstance(given, int | np.integer) else list(given))
+    given = np.asarray(given) if hasattr(given, "__array__") else given
+    is_one = isinstance(given, int) or getattr(given, "ndim", 1) == 0
+    values = np.asarray([given] if is_one else list(given))  # type: ignore[arg-type]
     if values.size and values.dtype.kind not in "iu":
         msg = "not integers"
         raise TypeError(msg)
     return [int(value) for value in values.ravel()]
 
 
-def _read_time(time: Any) -> list[Month]:  # noqa: ANN401 - many forms
-    if hasattr(time, "__array__"):  # NumPy's, pandas' and xarray's; of no dimension it is a scalar
-        time = np.asarray(time)[()]
+def _plain(time: Any) -> Any:  # noqa: ANN401 - many forms
+    """Make NumPy's, pandas' and xarray's into arrays, and those of no dimension into scalars."""
+    return np.asarray(time)[()] if hasattr(time, "__array__") else time
+
+
+def _ends(time: Any) -> tuple[Any, Any] | None:  # noqa: ANN401 - many forms
+    """Give both ends of what is a span by its form."""
     if isinstance(time, str) and "/" in time:
         first, _, last = time.partition("/")
-        return _span(first.strip(), last.strip(), time)
+        return first.strip(), last.strip()
     if isinstance(time, slice):
         if time.step is not None:
             msg = f"time={time!r}: a slice of months has no step."
             raise SelectionError(msg)
-        return _span(time.start, time.stop, time)
-    if isinstance(time, str) or np.ndim(time) == 0:
+        return _plain(time.start), _plain(time.stop)
+    return None
+
+
+def _is_open(end: Any) -> bool:  # noqa: ANN401 - many forms
+    return end is None or (isinstance(end, str) and end in _OPEN)
+
+
+def _read_open(time: Any) -> Selection | None:  # noqa: ANN401 - many forms
+    """Understand a span with an open end, where the archive decides."""
+    first, last = _ends(time) or ("", "")
+    if _ends(time) is None or not (_is_open(first) or _is_open(last)):
+        return None
+    begin = None if _is_open(first) else _month(first, time, "start")
+    end = None if _is_open(last) else _month(last, time, "end")
+    return Selection(listed=None, first=begin, last=end)
+
+
+def _read_time(time: Any) -> list[Month]:  # noqa: ANN401 - many forms
+    time = _plain(time)
+    ends = _ends(time)
+    if ends is not None:
+        if any(map(_is_open, ends)):
+            msg = f"time={time!r} has an open end and can't stand in a list; give both ends."
+            raise SelectionError(msg)
+        return _span(*ends, time)
+    if isinstance(time, str) or not isinstance(time, Iterable):
         return _span(time, time, time)
     found = [month for part in time for month in _read_time(part)]
     if not found:
-        msg = f"time={time!r} selects nothing."
+        msg = f"time={time!r} selects nothing; write '2021-03', '2021-03/2021-10' or '2021-03/..'."
         raise SelectionError(msg)
     return found
 
 
 def _span(first: Any, last: Any, whole: Any) -> list[Month]:  # noqa: ANN401 - many forms
-    if first in _OPEN or last in _OPEN:
-        msg = f"time={whole!r} is open; give both ends, or years=… alone for whole years."
-        raise SelectionError(msg)
-    begin, end = _period(first, whole, "start"), _period(last, whole, "end")
+    begin, end = _month(first, whole, "start"), _month(last, whole, "end")
     if end < begin:
         msg = f"time={whole!r} ends before it begins."
         raise SelectionError(msg)
-    if begin.year not in _YEARS or end.year not in _YEARS:
-        msg = f"time={whole!r}: the product begins in {_YEARS[0]}."
-        raise SelectionError(msg)
-    return [(p.year, p.month) for p in pd.period_range(begin, end, freq="M")]
+    years = range(begin[0], end[0] + 1)
+    return [(y, m) for y in years for m in range(1, 13) if begin <= (y, m) <= end]
 
 
-def _period(value: Any, whole: Any, side: str) -> pd.Period:  # noqa: ANN401 - many forms
+def _month(value: Any, whole: Any, side: str) -> Month:  # noqa: ANN401 - many forms
+    """Give the first or the last month of a month, quarter, year or moment."""
     try:
-        if isinstance(value, str) and _WHOLE_YEAR.fullmatch(value):
-            value = pd.Period(value, freq="Y")
-        if isinstance(value, pd.Period):
-            return value.asfreq("M", how=side)
-        if isinstance(value, int | float | np.number) or pd.isna(value):
-            msg = "a bare number or no time"
-            raise TypeError(msg)  # noqa: TRY301 - one message for every bad form
-        return pd.Timestamp(value).tz_localize(None).to_period("M")
+        period = _period(value, side)
     except (TypeError, ValueError) as exc:
+        hint = " For whole years write years=2021." if isinstance(value, int | np.integer) else ""
         msg = (
             f"time={whole!r}: {value!r} is no month; write '2021-03', '2021-03/2021-10', "
-            "a datetime64 or a pandas Period."
+            f"'2021-03/..', a date, datetime64 or pandas Period.{hint}"
         )
         raise SelectionError(msg) from exc
+    if period.year not in _YEARS:
+        msg = f"time={whole!r}: the product begins in {_YEARS[0]}."
+        raise SelectionError(msg)
+    return period.year, period.month
+
+
+def _period(value: Any, side: str) -> pd.Period:  # noqa: ANN401 - many forms
+    if isinstance(value, str):
+        value = value.strip()
+        if not _TEXT.fullmatch(value):  # pandas would guess: "03" is a day of the year 1
+            msg = "no month of ISO 8601"
+            raise ValueError(msg)
+        if len(value) < len("2021-03-01"):
+            value = pd.Period(value)
+    elif isinstance(value, np.datetime64) and np.datetime_data(value)[0] == "Y":
+        value = pd.Period(str(value), freq="Y")
+    if isinstance(value, pd.Period):
+        return value.asfreq("M", how=side)
+    if isinstance(value, int | float | np.number) or pd.isna(value):
+        msg = "a bare number or no time"
+        raise TypeError(msg)
+    return pd.Timestamp(value).tz_localize(None).to_period("M")

@@ -52,7 +52,13 @@ class Source:
     @property
     def place(self) -> dict[str, str]:
         """What an error says of it."""
-        return {"url": self.url, "item": self.item, "band": self.band, "month": self.month}
+        return {
+            "url": self.url,
+            "item": self.item,
+            "tile": self.tile.name,
+            "band": self.band,
+            "month": self.month,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -246,6 +246,7 @@ def test_a_pickle_is_small_and_holds_no_connection(site):
     assert vars(pickle.loads(pickle.dumps(array))).keys() == {
         "request",
         "probe",
+        "home",
         "shape",
         "dtype",
     }

@@ -14,6 +14,7 @@ from s2l3a_xr import _errors
 PLACE = {
     "url": "https://example.org/files/a.tif",
     "item": "SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-3",
+    "tile": "32UPC",
     "band": "B2",
     "month": "2021-03",
     "block": (3, 4),
@@ -44,3 +45,37 @@ def test_errors_survive(cls, place, round_trip):
     assert str(again) == str(error)
     assert again.args == error.args
     assert vars(again) == vars(error)
+
+
+PRIVATE = "https://me:secret@example.org/files/a.tif?token=secret#secret"
+
+
+@pytest.mark.parametrize("url", [PRIVATE, "s3://key:secret@bucket/a.tif", "zip::" + PRIVATE])
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS.values(), ids=ROUND_TRIPS)
+def test_secrets_reach_neither_message_nor_attributes(url, round_trip):
+    errors = [
+        _errors.TransportError(f"'{url}', it says.", url=url, status=500),
+        _errors.TransportError(f"no answer from {url}").at(url=url, band="B4"),
+        _errors.ArchiveError(f"nothing at {url}; look elsewhere"),
+        _errors.SelectionError(f"archive={url!r} is no place."),
+    ]
+    for error in map(round_trip, errors):
+        assert "secret" not in f"{error} {error!r} {vars(error)} {error.args}"
+        assert "a.tif" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("see http://h/a?b, or 'http://u:p@h/c'.", "see http://h/a, or 'http://h/c'."),
+        ("http://me@home:pw@h/a (http://h)", "http://h/a (http://h)"),
+        ("no URL: a//b@c?d", "no URL: a//b@c?d"),
+    ],
+)
+def test_what_surrounds_a_url_stays(message, shown):
+    assert str(_errors.S2L3AError(message)) == shown
+
+
+def test_what_is_known_is_not_overwritten():
+    error = _errors.FormatError("broken", band="B2").at(band="B3", month="2021-03")
+    assert (error.band, error.month, error.tile) == ("B2", "2021-03", None)

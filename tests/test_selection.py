@@ -34,6 +34,9 @@ def months_of(year, *months):
         np.array([2021], "i2"),
         pd.Index([2021]),
         pd.Series([2021]),
+        np.array(2021),
+        xr.DataArray(2021),
+        frozenset({np.uint16(2021)}),
         iter([2021]),
     ],
     ids=repr,
@@ -52,7 +55,12 @@ def test_one_year_in_any_form(years):
         (" 3 - 4 , 10", (3, 4, 10)),
         (range(3, 11), (3, 4, 5, 6, 7, 8, 9, 10)),
         ([10, 3, 3], (3, 10)),
+        ({7, 3}, (3, 7)),
+        ("3,4,7-9", (3, 4, 7, 8, 9)),
+        ("3\u20135", (3, 4, 5)),  # as text processors write it
         (np.arange(1, 3), (1, 2)),
+        (np.int8(3), (3,)),
+        ((month for month in (4, 3)), (3, 4)),
     ],
 )
 def test_months_are_sorted_and_unique(months, expected):
@@ -85,7 +93,10 @@ def test_without_years_those_of_the_archive():
     "time",
     [
         "2021-03",
+        "2021-3",
+        " 2021-03 ",
         "2021-03-31",
+        "2021-03-31T23:59:00Z",
         " 2021-03 / 2021-03 ",
         "2021-03-01/2021-03-20",
         dt.date(2021, 3, 31),
@@ -105,6 +116,10 @@ def test_without_years_those_of_the_archive():
         ["2021-03", "2021-03-15", pd.Period("2021-03")],
         slice("2021-03", "2021-03"),
         slice(dt.date(2021, 3, 1), dt.date(2021, 3, 31)),
+        slice(np.datetime64("2021-03"), pd.Timestamp("2021-03-31")),
+        {"2021-03"},
+        pd.Index(["2021-03"]),
+        (pd.Timestamp("2021-03-01"), dt.date(2021, 3, 2)),
     ],
     ids=repr,
 )
@@ -121,6 +136,10 @@ def test_one_month_in_any_form(time):
         pd.Period("2021"),
         "2021-01/2021-12",
         ["2021"],
+        np.datetime64("2021"),
+        np.array(["2021"], "M8[Y]"),
+        ["2021Q1", "2021-Q2", "2021-q3", pd.Period("2021Q4")],
+        "2021Q1/2021Q4",
         pd.period_range("2021", periods=4, freq="Q"),
         pd.period_range("2021", periods=12, freq="M"),
     ],
@@ -135,6 +154,32 @@ def test_spans_hold_both_ends_and_cross_years():
     assert select_months(None, None, "2020-11/2021-01").listed == expected
     assert select_months(None, None, slice("2020-11-30", "2021-01-01")).listed == expected
     assert select_months(None, None, ["2021-01", "2020-11/2020-12"]).listed == expected
+
+
+@pytest.mark.parametrize(
+    ("time", "first", "last"),
+    [
+        ("2021-03/..", (2021, 3), None),
+        ("2021-03/", (2021, 3), None),
+        ("../2021", None, (2021, 12)),
+        ("2021/..", (2021, 1), None),
+        (slice("2021-03", None), (2021, 3), None),
+        (slice(None, pd.Period("2021Q2")), None, (2021, 6)),
+        (slice(np.datetime64("2021-03-15"), None), (2021, 3), None),
+        ("../..", None, None),
+        (slice(None), None, None),
+    ],
+    ids=repr,
+)
+def test_at_an_open_end_the_archive_decides(time, first, last):
+    selection = select_months(None, None, time)
+    assert (selection.listed, selection.first, selection.last) == (None, first, last)
+    asked = selection.within([2020, 2021, 2022])
+    assert asked[0] == (first or (2020, 1))
+    assert asked[-1] == (last or (2022, 12))
+    there = selection.among(asked, [(2021, 4), (2021, 6)])
+    assert there[0] == (first or (2021, 4))
+    assert there[-1] == (last or (2021, 6))
 
 
 @given(
@@ -152,12 +197,14 @@ def test_a_span_is_every_month_between(one, other):
 @pytest.mark.parametrize(
     ("years", "months", "words"),
     [
-        (2014, None, "years=2014: 2014 is not in 2015 to 2099"),
-        ([], None, r"years=\[\] selects nothing"),
-        (2021, [], r"months=\[\] selects nothing"),
+        (2014, None, "years=2014: 2014 is not in 2015 to 2099 .the product begins in 2015"),
+        ([], None, r"years=\[\] selects nothing; give numbers of 2015 to 2099"),
+        (range(2021, 2021), None, "selects nothing"),
+        ("2021/2022", None, "is no number"),
+        (2021, [], r"months=\[\] selects nothing; give numbers of 1 to 12"),
         (2021, 13, "months=13: 13 is not in 1 to 12"),
         (2021, 0, "months=0: 0 is not in 1 to 12"),
-        (2021, "10-3", "months='10-3' selects nothing"),
+        (2021, "10-3", "months='10-3' selects nothing; .* from the smaller to the larger"),
         (2021, "March", "months='March' is no number, list of numbers or text such as '3-10'"),
         (2021, "3-", "months='3-' is no number"),
         (2021, "", "months='' is no number"),
@@ -176,15 +223,20 @@ def test_wrong_numbers(years, months, words):
 @pytest.mark.parametrize(
     ("time", "words"),
     [
-        ("2021-03/..", "'2021-03/..' is open; give both ends"),
-        ("/2021-03", "is open"),
-        (slice("2021-03", None), "is open"),
+        (["2021-03/.."], "'2021-03/..' has an open end and can't stand in a list"),
+        ("2014-12/..", "the product begins in 2015"),
+        ("", "'' is no month"),
+        ("03", "'03' is no month"),  # pandas takes it for a day of the year 1
+        ("03/2021", "'03' is no month"),
+        ("2021/03", "'03' is no month"),
+        ("now", "'now' is no month"),
+        ("2021-03/2021-10/2", "is no month"),
         ("2021-05/2021-03", "ends before it begins"),
         ("2014-12/2021-01", "the product begins in 2015"),
         ("spring", "'spring' is no month; write '2021-03', '2021-03/2021-10'"),
         ("2021-13", "'2021-13' is no month"),
         ("2021-03/P2M", "'P2M' is no month"),
-        (2021, "2021 is no month"),
+        (2021, "2021 is no month.* years=2021"),
         (2021.0, "is no month"),
         (np.int64(2021), "is no month"),
         ([2021, 2022], "is no month"),

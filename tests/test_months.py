@@ -1,0 +1,188 @@
+"""Months: which are opened, from which tiles, and what becomes of those that lack something."""
+
+from __future__ import annotations
+
+import warnings
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+
+from s2l3a_xr import MissingError, MissingWarning, Transport, open_l3a, search_l3a
+from s2l3a_xr._sample import Fault, SampleServer
+
+AT = {"32UPC": (5000, 9600), "32UQC": (5000, 0)}
+IN_BOTH = shapely.box(702_000, 5_745_000, 703_000, 5_746_000)  # 32UPC and 32UQC have all of it
+OVER_BOTH = shapely.box(697_000, 5_745_000, 712_000, 5_746_000)  # it takes both
+LEVEL = {"32UPC": 1000, "32UQC": 2000}
+"""Value of each tile's pixels, so that they tell where they come from; plus month and band."""
+
+
+@pytest.fixture
+def site(tmp_path):
+    with SampleServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def lay(tmp_path, lay_file):
+    def lay_products(tile, *months, bands=("B4", "B8")):
+        for month in months:
+            for band in bands:
+                value = LEVEL[tile] + 10 * month + int(band[1:])
+                pixels = np.full((600, 1380), value, "int16")
+                lay_file(tmp_path, pixels, tile=tile, at=AT[tile], month=month, band=band)
+
+    return lay_products
+
+
+def asked(area, **options):
+    aoi = gpd.GeoSeries([area], crs="EPSG:32632")
+    return aoi, {"time": "2021-03/2021-05", "bands": ["B4", "B8"], **options}
+
+
+def open_area(site, area, **options):
+    aoi, options = asked(area, **options)
+    return open_l3a(aoi, archive=site.url, **options)
+
+
+def tiles_by_month(site, area, **options):
+    aoi, options = asked(area, **options)
+    cells = search_l3a(aoi, archive=site.url, **options).cells
+    return {
+        month: [(cell.tile, cell.has) for cell in cells if cell.month[1] == month]
+        for month in sorted({cell.month[1] for cell in cells})
+    }
+
+
+def levels(plane):
+    """Name the tiles that a plane's pixels come from, -10 for nodata."""
+    return set(np.unique(plane // 1000).tolist())
+
+
+def test_a_month_that_one_of_two_needed_tiles_lacks_is_half_there(site, lay):
+    lay("32UPC", 3, 4, 5)
+    lay("32UQC", 3, 5)
+    with pytest.warns(MissingWarning, match="10 of 12 files: .* B4 of 32UQC in 2021-04"):
+        da = open_area(site, OVER_BOTH)
+    assert da.sizes["time"] == 3
+    value = da.to_numpy()
+    assert levels(value[0]) == {1, 2}
+    assert levels(value[1]) == {1, -10}
+    assert levels(value[2]) == {1, 2}
+    with pytest.raises(MissingError, match="B4 of 32UQC in 2021-04"):
+        open_area(site, OVER_BOTH, missing="raise")
+
+
+def test_a_tile_stands_in_for_one_that_lacks_the_month(site, lay):
+    lay("32UPC", 3, 5)
+    lay("32UQC", 4)
+    with warnings.catch_warnings():
+        value = open_area(site, IN_BOTH).to_numpy()
+    assert [levels(plane) for plane in value] == [{1}, {2}, {1}]
+
+
+def test_a_tile_stands_in_for_one_that_lacks_a_band(site, lay):
+    """All bands of the month come from it: no month mixes tiles without need."""
+    lay("32UPC", 3, 5)
+    lay("32UPC", 4, bands=["B4"])
+    lay("32UQC", 3, 4)
+    assert tiles_by_month(site, IN_BOTH) == {
+        3: [("32UPC", (True, True))],
+        4: [("32UQC", (True, True))],
+        5: [("32UPC", (True, True))],
+    }
+    with warnings.catch_warnings():
+        value = open_area(site, IN_BOTH).to_numpy()
+    assert [levels(plane) for plane in value] == [{1}, {2}, {1}]
+
+
+def test_a_tile_helps_where_it_can_with_a_band(site, lay):
+    """The chosen tile has most of the area, and lacks B8 of April."""
+    most = shapely.box(697_000, 5_745_000, 708_000, 5_746_000)
+    lay("32UPC", 3, 5)
+    lay("32UPC", 4, bands=["B4"])
+    lay("32UQC", 4)
+    assert tiles_by_month(site, most)[4] == [("32UPC", (True, False)), ("32UQC", (True, True))]
+    with pytest.warns(MissingWarning, match="7 of 8 files: .* B8 of 32UPC in 2021-04"):
+        april = open_area(site, most).sel(time="2021-04").to_numpy()[0]
+    assert levels(april[0]) == {1}  # 32UPC has all of it, and comes first
+    assert levels(april[1]) == {2, -10}
+
+
+def test_a_tile_with_fewer_bands_is_kept_where_no_other_has_more(site, lay):
+    lay("32UPC", 3)
+    lay("32UQC", 3, 5)
+    lay("32UQC", 4, bands=["B8"])
+    lay("32UPC", 5, bands=["B4"])
+    found = tiles_by_month(site, IN_BOTH)
+    assert found[4] == [("32UQC", (False, True))]
+    assert found[5] == [("32UQC", (True, True))]
+
+
+def test_a_file_that_is_gone_when_read_comes_from_the_other_tile(site, lay):
+    """Of the cover: where both tiles have a pixel, it is not lost."""
+    lay("32UPC", 3)
+    lay("32UQC", 3)
+    for tile, other in (("32UPC", 2), ("32UQC", 1)):
+        site.faults = [Fault(match=f"T{tile}.*_B4", kind="status", status=404)]
+        site.clear_log()
+        transport = Transport(max_attempts=other)  # nothing is remembered
+        da = open_area(site, OVER_BOTH, time="2021-03", missing="keep", transport=transport)
+        value = da.isel(time=0, band=0).compute()
+        assert levels(value.to_numpy()) == {other, -10}
+        assert levels(value.sel(x=slice(701_000, 705_000)).to_numpy()) == {other}
+        asked_for = [entry for entry in site.log if f"T{tile}" in entry.path]
+        assert sum("_B4.tif" in entry.path for entry in asked_for) == 1
+        assert value.l3a.failures()["tile"].tolist() == [tile]
+
+
+@pytest.mark.parametrize(
+    ("missing", "months"), [("warn", [3, 5]), ("keep", [3, 4, 5]), ("raise", None)]
+)
+def test_a_month_with_nothing_at_all(site, lay, missing, months):
+    lay("32UPC", 3, 5)
+    if months is None:
+        with pytest.raises(MissingError, match="nothing in 2021-04"):
+            open_area(site, IN_BOTH, missing=missing)
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        da = open_area(site, IN_BOTH, missing=missing)
+    assert da["time.month"].to_numpy().tolist() == months
+    told = [str(w.message) for w in caught if w.category is MissingWarning]
+    if missing == "warn":
+        (text,) = told
+        assert "nothing in 2021-04" in text
+        assert "left out" in text
+    else:
+        assert not told
+        assert levels(da.to_numpy()[1]) == {-10}
+
+
+@pytest.mark.parametrize(
+    ("time", "months"),
+    [
+        ("2021-04/..", [4, 5, 6, 7]),
+        ("../2021-05", [3, 4, 5]),
+        (slice(None, None), [3, 4, 5, 6, 7]),
+        (slice("2021-02", None), [2, 3, 4, 5, 6, 7]),
+        (None, [3, 4, 5, 6, 7]),
+    ],
+    ids=str,
+)
+def test_open_ends_reach_as_far_as_the_archive(site, lay, time, months):
+    """What is said is held to: February is missing where it was named."""
+    lay("32UPC", 3, 5, 7)
+    aoi, _ = asked(IN_BOTH)
+    found = search_l3a(aoi, time=time, bands="B4", archive=site.url)
+    assert [month for _, month in found.months] == months
+    assert {month for _, month in found.missing_months} == set(months) - {3, 5, 7}
+
+
+@pytest.mark.parametrize("time", ["2022-01/..", "../2020-12", "2021-04", "2020"])
+def test_where_there_is_nothing_the_error_says_what_there_is(site, lay, time):
+    lay("32UPC", 3, 5)
+    with pytest.raises(MissingError, match=r"nothing for .* 32UPC has 2021"):
+        open_area(site, IN_BOTH, time=time)
