@@ -5,7 +5,6 @@ The functions are contenders as those of ``_readers.py``.
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -185,10 +184,7 @@ def open_germany(job: Job, *, saved: bool) -> Run:
     selection = _readers.ours_keywords(job, listing=True)
 
     def run() -> Callable[[], dict[str, Any]]:
-        if saved:
-            keywords = {"inventory": _load_inventory(Path(job["inventory"])), **job["options"]}
-        else:
-            keywords = selection
+        keywords = {"inventory": job["inventory"], **job["options"]} if saved else selection
         cube = open_l3a(**keywords)
         return lambda: graph_figures(cube)
 
@@ -203,22 +199,10 @@ def save_germany(job: Job) -> Run:
 
     def run() -> dict[str, Any]:
         inventory = search_l3a(**selection)
-        path = Path(job["inventory"])
-        if hasattr(inventory, "save"):
-            inventory.save(path)
-        else:
-            path.write_bytes(pickle.dumps(inventory))
+        inventory.save(job["inventory"])
         return {"files": len(inventory)}
 
     return run
-
-
-def _load_inventory(path: Path) -> Any:
-    from s2l3a_xr import Inventory  # noqa: PLC0415
-
-    if hasattr(Inventory, "load"):
-        return Inventory.load(path)
-    return pickle.loads(path.read_bytes())
 
 
 def graph_figures(cube: Any) -> dict[str, Any]:
@@ -229,7 +213,7 @@ def graph_figures(cube: Any) -> dict[str, Any]:
     arrays = list(cube.data_vars.values()) if hasattr(cube, "data_vars") else [cube]
     chunks = sum(int(np.prod(array.data.numblocks)) for array in arrays)
     begun = time.perf_counter()
-    graph = dict(cube.__dask_graph__())
+    graph = cube.__dask_graph__()  # as it goes to a scheduler, which unfolds it
     pickled = len(cloudpickle.dumps(graph))
     return {
         "chunks": chunks,

@@ -127,7 +127,7 @@ def germany(bench: Bench) -> CaseResult:
         small = bench.job(Request(), bench.server)
         job["preload"] = bench.imported_in_use(f"{OURS}, with listing", small)
     listings = _open_germany(bench, case, "s2l3a_xr, from listings", job)
-    job["inventory"] = str(bench.scratch / "germany.inventory")
+    job["inventory"] = str(bench.scratch / "germany.parquet")
     saved = None
     try:
         bench.run_process(CONTENDERS["save Germany"], job)
@@ -157,7 +157,7 @@ def germany(bench: Bench) -> CaseResult:
 
 _GERMANY_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12")
 _VERIFIED: Mapping[str, Any] = {"verify": True}
-"""The keyword that has all products listed, once the package has one."""
+"""The keyword that has all products listed."""
 
 
 def _open_germany(

@@ -36,7 +36,9 @@ from s2l3a_xr._errors import (
 if TYPE_CHECKING:
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._inventory import Inventory
-    from s2l3a_xr._open import open_l3a, search_l3a
+    from s2l3a_xr._mirror import save_archive
+    from s2l3a_xr._open import open_l3a
+    from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
 
@@ -62,6 +64,7 @@ __all__ = [
     "TransportError",
     "__version__",
     "open_l3a",
+    "save_archive",
     "search_l3a",
     "to_geotiff",
 ]
@@ -73,7 +76,8 @@ _LOADED_WHEN_USED = {
     "StacArchive": "_stac",
     "Transport": "_transport",
     "open_l3a": "_open",
-    "search_l3a": "_open",
+    "save_archive": "_mirror",
+    "search_l3a": "_search",
     "to_geotiff": "_export",
 }
 

@@ -117,8 +117,8 @@ class L3AAccessor:
         >>> len(da.compute().l3a.failures())
         0
         """
-        from s2l3a_xr._cube import tokens_of  # noqa: PLC0415 - heavy, loaded when used
         from s2l3a_xr._failures import failure_table  # noqa: PLC0415 - heavy, loaded when used
+        from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
 
         return failure_table(tokens_of(self._da))
 

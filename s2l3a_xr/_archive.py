@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
 from s2l3a_xr._loop import gather
+from s2l3a_xr._places import end_folder, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._selection import Month
-from s2l3a_xr._transport import Session, is_http
+from s2l3a_xr._transport import Session, Transport, is_http
 
 DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 """DLR's download server, read without login."""
@@ -25,7 +26,6 @@ DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 _LISTING_CAP = 16 * 2**20
 _FRESH_S = 300.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_LAST_SLASHES = re.compile(r"(?<![:/])/*$")  # not those of memory://
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _ANCHOR = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
 _HREF = re.compile(r"""(?<![\w-])href\s*=\s*(["'])(.*?)\1""", re.IGNORECASE | re.DOTALL)
@@ -69,7 +69,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who told of the files, and under which terms they are offered.
+    """Who told of the files, and their terms.
 
     Parameters
     ----------
@@ -84,6 +84,22 @@ class Origin:
     catalogue: str = ""
     license: str = "CC-BY-4.0"
     references: str = "https://doi.org/10.15489/4hcq6dgkj648"
+
+    def settings(self, transport: Transport) -> Transport:
+        """Give the settings for reading the files.
+
+        Parameters
+        ----------
+        transport : Transport
+            The user's.
+
+        Returns
+        -------
+        Transport
+            The same, or for what a catalogue links to.
+        """
+        named = self.catalogue
+        return transport.for_links(urlsplit(named).hostname) if named else transport
 
 
 @runtime_checkable
@@ -143,7 +159,7 @@ class FolderArchive:
         tuple of Product
             Every product folder; empty where there is no such folder.
         """
-        entries = await self._list(session, year_folder(tile, year))
+        entries = await self.entries(session, year_folder(tile, year))
         found = [Product.parse(entry.name.rstrip("/")) for entry in entries]
         return tuple(p for p in found if p is not None and (p.tile, p.year) == (tile, year))
 
@@ -170,7 +186,7 @@ class FolderArchive:
         """
         paths = {band.native: product.file(band, resolution_m) for band in bands}
         folders = sorted({path.rpartition("/")[0] + "/" for path in paths.values()})
-        listings = await gather(self._list(session, folder) for folder in folders)
+        listings = await gather(self.entries(session, folder) for folder in folders)
         sizes = {
             folder + entry.name: entry.size
             for folder, entries in zip(folders, listings, strict=True)
@@ -193,12 +209,26 @@ class FolderArchive:
         tuple of int
             Years, ascending; empty where the archive does not offer the tile.
         """
-        entries = await self._list(session, tile_folder(tile))
+        entries = await self.entries(session, tile_folder(tile))
         names = (entry.name.rstrip("/") for entry in entries)
         return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
 
-    async def _list(self, session: Session, folder: str) -> tuple[Entry, ...]:
-        url = self.url + folder
+    async def entries(self, session: Session, folder: str) -> tuple[Entry, ...]:
+        """List a folder below the archive; what was listed is remembered for some minutes.
+
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        folder : str
+            With a slash behind it.
+
+        Returns
+        -------
+        tuple of Entry
+            Empty where there is no such folder.
+        """
+        url = locate(self.url, folder)
         still_fresh = int(time.monotonic() // _FRESH_S)
         read = _read_page if is_http(url) else _read_folder
         entries: tuple[Entry, ...] = await session.listings.get(
@@ -320,13 +350,13 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     except TypeError as exc:
         msg = f"archive={archive!r} is no URL, no folder and no archive."
         raise SelectionError(msg) from exc
-    if "://" not in place:
+    if "::" not in place and "://" not in place:
         folder = Path(place).expanduser().resolve()
         if not place or not folder.is_dir():
             msg = f"no such archive folder: {place!r} ({folder}); give a folder or a URL."
             raise SelectionError(msg)
         place = folder.as_posix()
-    return FolderArchive(url=_LAST_SLASHES.sub("/", place))
+    return FolderArchive(url=end_folder(place))
 
 
 def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:

@@ -52,8 +52,13 @@ def _show_warning(
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Say what is wanted, the same in every command."""
+    """Say what is wanted, the same in every command that searches."""
     for option in (
+        click.option(
+            "--verify/--no-verify",
+            default=None,
+            help="List every product's folder, however many, or none. [default: up to 300]",
+        ),
         click.option(
             "--archive",
             help="URL or folder in DLR's layout, a STAC API's URL, a STAC .json file, or dlr-stac. "
@@ -67,7 +72,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--years", help="2021 or 2019-2021. [default: all that there are]"),
     ):
         command = option(command)
-    return click.argument("aoi")(command)
+    return command
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,17 +86,36 @@ def main(debug: bool) -> None:
 
 
 @main.command()
+@click.argument("aoi")
 @_options
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep what was found, for download --inventory: .json, .geojson or .parquet.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def search(aoi: str, as_json: bool, **selection: str | None) -> None:
+def search(aoi: str, save: Path | None, as_json: bool, **selection: Any) -> None:  # noqa: ANN401 - of the options above
     """Say what the archive has for AOI; nothing is downloaded."""
     inventory = _search(aoi, selection)
+    if save is not None:
+        inventory.save(save)
     click.echo(_as_json(inventory) if as_json else repr(inventory))
 
 
 @main.command()
+@click.argument("places", nargs=-1, metavar="AOI OUT")
 @_options
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--inventory",
+    "pinned",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Instead of AOI and all that selects: what search --save has kept.",
+)
+@click.option(
+    "--mirror",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
+)
 @click.option(
     "--profile",
     type=click.Choice(["compressed", "plain", "cog"]),
@@ -114,16 +138,17 @@ def search(aoi: str, as_json: bool, **selection: str | None) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that hold something else.")
 @click.option("--quiet", is_flag=True, help="No summary and no progress bar.")
-def download(
-    aoi: str,
-    out: Path,
+def download(  # noqa: PLR0913, PLR0917 - click hands options over by name
+    places: tuple[str, ...],
+    pinned: Path | None,
+    mirror: Path | None,
     profile: Any,  # noqa: ANN401 - one of the choices
     no_clip: bool,
     missing: Any,  # noqa: ANN401 - one of the choices
     keep_going: bool,
     overwrite: bool,
     quiet: bool,
-    **selection: str | None,
+    **selection: Any,  # noqa: ANN401 - of the options above
 ) -> None:
     """Write AOI's months and bands as GeoTIFFs into the folder OUT.
 
@@ -131,11 +156,17 @@ def download(
     Files that are there already and complete are skipped: after a failure, the same command
     reads again what failed.
     """
-    from s2l3a_xr import open_l3a, to_geotiff  # noqa: PLC0415 - heavy; --help stays quick
+    from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
 
-    inventory = _search(aoi, selection)
+    aoi, out = _places(places, needs_aoi=pinned is None, needs_out=mirror is None)
+    inventory = _load(pinned, selection) if pinned else _search(aoi, selection)
     if not quiet:
         click.echo(inventory.summary(), err=True)
+    if mirror is not None:
+        inventory = save_archive(inventory, mirror, clip=not no_clip, progress=not quiet)
+        click.echo(inventory.archive_url)
+    if not out:
+        return
     began = datetime.now(UTC)
     da = open_l3a(
         inventory=inventory, clip=not no_clip, missing=missing, fail_on_error=not keep_going
@@ -143,7 +174,7 @@ def download(
     for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
         click.echo(path)
     if keep_going:
-        _report(da, began, out / _REPORT)
+        _report(da, began, Path(out) / _REPORT)
 
 
 def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
@@ -241,7 +272,32 @@ def _picture(da: xr.DataArray, out: Path) -> Path | None:
     return quicklook(da, out / "quicklook.png")
 
 
-def _search(aoi: str, selection: dict[str, str | None]) -> Inventory:
+def _places(given: tuple[str, ...], *, needs_aoi: bool, needs_out: bool) -> tuple[str, str]:
+    """Tell AOI and OUT apart; each is empty where it is not needed and not given."""
+    left = list(given)
+    aoi = left.pop(0) if needs_aoi and left else ""
+    out = left.pop(0) if left else ""
+    if left:
+        msg = f"Got unexpected extra argument ({left[0]})"
+        raise click.UsageError(msg)
+    for name, is_lacking in (("AOI", needs_aoi and not aoi), ("OUT", needs_out and not out)):
+        if is_lacking:
+            msg = f"Missing argument '{name}'."
+            raise click.UsageError(msg)
+    return aoi, out
+
+
+def _load(pinned: Path, selection: dict[str, Any]) -> Inventory:
+    from s2l3a_xr import Inventory  # noqa: PLC0415 - heavy; --help stays quick
+
+    given = [name for name, value in selection.items() if value not in {None, _DEFAULT_BANDS}]
+    if given:
+        msg = f"--inventory settles {', '.join(given)} already; search again with other options."
+        raise SelectionError(msg)
+    return Inventory.load(pinned)
+
+
+def _search(aoi: str, selection: dict[str, Any]) -> Inventory:
     from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
 
     bands = (selection.pop("bands") or "").split(",")
@@ -252,6 +308,7 @@ def _search(aoi: str, selection: dict[str, str | None]) -> Inventory:
         time=selection["time"],
         bands=[band.strip() for band in bands],
         archive=selection["archive"],
+        verify="auto" if selection["verify"] is None else selection["verify"],
     )
 
 
@@ -272,6 +329,8 @@ def _as_json(inventory: Inventory) -> str:
     return json.dumps(
         {
             "archive": inventory.archive_url,
+            "license": inventory.origin.license,
+            "references": inventory.origin.references,
             "tiles": list(inventory.tiles),
             "available": inventory.available,
             "asked_for": len(inventory),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +19,7 @@ from s2l3a_xr._errors import AoiError
 from s2l3a_xr._tiles import Tile
 
 _FEW = 9
-"""Up to so many candidates all subsets are tried; more go to a solver."""
+"""Among so many tiles all subsets are tried; more go to a solver."""
 
 _NAMES_AT_ONCE = 10
 """Names that one objective ranks: powers of two, kept far below the solver's tolerance."""
@@ -73,21 +75,68 @@ def least_cover(aoi: Aoi, tiles: Sequence[Tile], gaps: Mapping[str, int] | None 
     if not offered:
         msg = f"no tile is offered at {aoi.describe()}."
         raise AoiError(msg)
-    crs = offered[0].crs
-    area = aoi.to_crs(crs).union
-    footprints = [_footprint(tile, crs) for tile in offered]
-    cells = _cells(area, footprints)
-    coverable = {members: size for members, size in cells.items() if members}
+    cut = _cut_of(aoi, offered[0].crs)
+    key = tuple((tile.name, (gaps or {}).get(tile.name, 0)) for tile in offered)
+    if key not in cut.covers:
+        cut.covers[key] = _choose(aoi, offered, dict(key), cut)
+    return cut.covers[key]
+
+
+@dataclass(kw_only=True, eq=False)
+class _Cut:
+    """An area cut along the borders of tiles, and what was found with it.
+
+    Months lack now this tile, now that one: their covers come from one cut.
+    """
+
+    area: BaseGeometry
+    crs: str
+    tiles: list[Tile] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    cells: dict[frozenset[int], float] = field(default_factory=dict)
+    covers: dict[tuple[tuple[str, int], ...], Cover] = field(default_factory=dict)
+
+    def among(self, tiles: Sequence[Tile]) -> tuple[dict[frozenset[int], float], list[int]]:
+        """Give the cells and depths of some tiles, numbered as they are given."""
+        if not set(tiles) <= set(self.tiles):
+            footprints = [_footprint(tile, self.crs) for tile in tiles]
+            self.tiles = list(tiles)
+            self.depths = [_depth(self.area, footprint) for footprint in footprints]
+            self.cells = _cells(self.area, footprints)
+        place = {tile: index for index, tile in enumerate(tiles)}
+        numbers = [place.get(tile) for tile in self.tiles]
+        cells: dict[frozenset[int], float] = defaultdict(float)
+        for members, size in self.cells.items():
+            left = (numbers[index] for index in members)
+            cells[frozenset(index for index in left if index is not None)] += size
+        return dict(cells), [self.depths[self.tiles.index(tile)] for tile in tiles]
+
+
+@lru_cache(maxsize=8)
+def _cut_of(aoi: Aoi, crs: str) -> _Cut:
+    return _Cut(area=aoi.to_crs(crs).union, crs=crs)
+
+
+def _choose(aoi: Aoi, offered: list[Tile], gaps: Mapping[str, int], cut: _Cut) -> Cover:
+    cells, depths = cut.among(offered)
+    coverable = [members for members in cells if members]
     if not coverable:
         msg = f"the offered tiles do not reach the AOI at {aoi.describe()}."
         raise AoiError(msg)
     costs = _Costs(
         zones=[tile.zone for tile in offered],
-        gaps=[(gaps or {}).get(tile.name, 0) for tile in offered],
-        depths=[_depth(area, footprint) for footprint in footprints],
+        gaps=[gaps[tile.name] for tile in offered],
+        depths=depths,
     )
-    solve = _try_all if len(offered) <= _FEW else _solve
-    chosen = solve(_minimal(coverable), costs)
+    minimal = _minimal(coverable)
+    # What a single tile has, it must give: mostly nothing is left to choose.
+    forced = frozenset(index for cell in minimal if len(cell) == 1 for index in cell)
+    open_cells = [cell for cell in minimal if len(cell) > 1]
+    choice = sorted({index for cell in open_cells for index in cell})
+    if len(choice) <= _FEW:
+        chosen = _try_all(open_cells, choice, forced, costs)
+    else:
+        chosen = _solve(minimal, costs)
     total = sum(cells.values())
     return Cover(
         tiles=tuple(offered[index] for index in sorted(chosen)),
@@ -144,16 +193,18 @@ def _cells(area: BaseGeometry, footprints: Sequence[BaseGeometry]) -> dict[froze
     return {members: part.area for members, part in parts.items()}
 
 
-def _minimal(cells: Mapping[frozenset[int], float]) -> list[frozenset[int]]:
+def _minimal(cells: Sequence[frozenset[int]]) -> list[frozenset[int]]:
     """Drop each cell that is hit whenever a smaller one is."""
     return [cell for cell in cells if not any(other < cell for other in cells)]
 
 
-def _try_all(cells: list[frozenset[int]], costs: _Costs) -> tuple[int, ...]:
-    for count in range(1, len(costs.zones) + 1):
+def _try_all(
+    cells: list[frozenset[int]], choice: list[int], forced: frozenset[int], costs: _Costs
+) -> tuple[int, ...]:
+    for count in range(len(choice) + 1):
         found = [
-            chosen
-            for chosen in combinations(range(len(costs.zones)), count)
+            tuple(sorted({*forced, *chosen}))
+            for chosen in combinations(choice, count)
             if all(not cell.isdisjoint(chosen) for cell in cells)
         ]
         if found:

@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._archive import Archive, Catalogue, Listed, Origin, newest
+from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin, newest
+from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
-from s2l3a_xr._errors import AoiWarning, MissingError, redact
+from s2l3a_xr._dated import in_either_layout
+from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around, home_crs
-from s2l3a_xr._inventory import AVAILABLE, MISSING, UNVERIFIED, Cell, Inventory, month_text
+from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection
@@ -34,6 +36,8 @@ async def take_inventory(
     selection: Selection,
     bands: tuple[str, ...],
     layers: tuple[Band, ...],
+    *,
+    verify: bool | str = "auto",
 ) -> Inventory:
     """Ask the archive for everything that a request needs.
 
@@ -51,6 +55,8 @@ async def take_inventory(
         Names as the user wrote them.
     layers : tuple of Band
         The same, resolved.
+    verify : bool or "auto", default "auto"
+        Whether all product folders are listed; "auto" lists them while they are few.
 
     Returns
     -------
@@ -59,14 +65,36 @@ async def take_inventory(
 
     Raises
     ------
+    SelectionError
+        ``verify`` is something else.
     MissingError
         The archive has nothing for the request.
     ArchiveError
         The archive can't be read.
     """
+    if verify not in {True, False, "auto"}:
+        msg = f"verify={verify!r} must be True, False or 'auto'."
+        raise SelectionError(msg)
     candidates = tiles_over(aoi)
     if isinstance(archive, Catalogue):
         archive = await archive.survey(session, aoi, selection.listed)
+
+    async def take(archive: Archive) -> Inventory:
+        return await _take(session, archive, aoi, candidates, selection, bands, layers, verify)
+
+    return await in_either_layout(session, archive, take)
+
+
+async def _take(
+    session: Session,
+    archive: Archive,
+    aoi: Aoi,
+    candidates: Sequence[Tile],
+    selection: Selection,
+    bands: tuple[str, ...],
+    layers: tuple[Band, ...],
+    verify: bool | str,
+) -> Inventory:
     asked: Sequence[Month] = selection.within(
         selection.years or await _all_years(session, archive, candidates)
     )
@@ -91,7 +119,10 @@ async def take_inventory(
     async def list_files(tiles: dict[Month, tuple[Tile, ...]]) -> dict[Product, dict[str, Listed]]:
         pairs = {(tile.name, month) for month in tiles for tile in tiles[month]}
         used = sorted(products[pair] for pair in pairs & products.keys())
-        return await _list_files(session, archive, used, layers, resolution)
+        is_listed = len(used) <= _LISTED_PRODUCTS if verify == "auto" else verify
+        # Elsewhere places do not follow from names: the archive has to be asked.
+        is_listed = is_listed or not isinstance(archive, FolderArchive)
+        return await _list_files(session, archive, used, layers, resolution) if is_listed else {}
 
     listed = await list_files(by_month)
     lacking = _lacking_files(by_month, products, listed, layers)
@@ -260,9 +291,7 @@ async def _list_files(
     layers: Sequence[Band],
     resolution_m: int,
 ) -> dict[Product, dict[str, Listed]]:
-    """Each product's files by band; empty where there are too many products to be listed."""
-    if len(products) > _LISTED_PRODUCTS and not isinstance(archive, ItemArchive):
-        return {}
+    """Each product's files by band."""
     found = await gather(
         archive.files(session, product, layers, resolution_m) for product in products
     )
@@ -280,7 +309,8 @@ def _cell(
     if product is None:
         status = [MISSING] * len(names)
     elif product in listed:
-        status = [AVAILABLE if name in listed[product] else MISSING for name in names]
+        absent = MISSING if listed[product] else GONE
+        status = [AVAILABLE if name in listed[product] else absent for name in names]
     else:
         status = [UNVERIFIED] * len(names)
     files = listed.get(product, {}) if product is not None else {}

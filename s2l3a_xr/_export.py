@@ -23,10 +23,11 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 from tqdm.auto import tqdm
 
-from s2l3a_xr._cube import Origin, auto_chunks, find_origin, tokens_of, tokens_to_read
+from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
+from s2l3a_xr._rehearsal import Origin, find_origin, tokens_of, tokens_to_read
 
 Profile = Literal["compressed", "plain", "cog"]
 

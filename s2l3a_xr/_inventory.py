@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
 
-from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._aoi import LONLAT, Aoi
 from s2l3a_xr._archive import Origin, band_resolution
+from s2l3a_xr._cells import Cell, count_kinds, tabulate
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import redact
 from s2l3a_xr._grid import Grid
-from s2l3a_xr._product import Band, Product
+from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
+from s2l3a_xr._pin import read_pin, write_pin
+from s2l3a_xr._places import locate
+from s2l3a_xr._product import Band
 from s2l3a_xr._selection import Month
 from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _BLOCK_PX = 256
 _HEADER_BYTES = 32 * 1024
@@ -26,41 +37,7 @@ _FULL_RESOLUTION_SHARE = 0.75
 _TYPICAL_MB = {"B8": 240, 10: 200, 20: 55}
 """File sizes that the original download script reckoned with, where none are listed."""
 
-AVAILABLE, MISSING, UNVERIFIED = "available", "missing", "unverified"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One tile and month of a request.
-
-    Parameters
-    ----------
-    tile : str
-        MGRS tile.
-    month : Month
-        Year and month.
-    product : Product or None
-        What the archive has, None for nothing.
-    status : tuple of str
-        Per band ``available``, ``missing``, or ``unverified`` where the product's folder was
-        not listed and its files follow from its name.
-    sizes : tuple of (int or None)
-        Listed size per band, None where none is said.
-    urls : tuple of str
-        Per band where its file is; empty where that follows from archive, product and band.
-    """
-
-    tile: str
-    month: Month
-    product: Product | None
-    status: tuple[str, ...]
-    sizes: tuple[int | None, ...]
-    urls: tuple[str, ...]
-
-    @property
-    def has(self) -> tuple[bool, ...]:
-        """Per band, whether there is a file to be read."""
-        return tuple(status != MISSING for status in self.status)
+_LONGEST_TABLE = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -183,7 +160,8 @@ class Inventory:
             return None
         layer = self.layers[band]
         resolution_m = band_resolution(layer, int(self.grid.resolution))
-        return cell.urls[band] or self.archive_url + cell.product.file(layer, resolution_m)
+        path = cell.product.file(layer, resolution_m)
+        return cell.urls[band] or locate(self.archive_url, path)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Give the table, one row for each file.
@@ -212,13 +190,129 @@ class Inventory:
         table["size"] = table["size"].astype("float64")
         return table
 
+    def to_geodataframe(self) -> gpd.GeoDataFrame:
+        """Give the table with footprints, one row for each tile and month.
+
+        Returns
+        -------
+        geopandas.GeoDataFrame
+            In lon/lat (EPSG:4326). Columns ``tile``, ``month`` (``"2021-03"``), ``status``
+            (``partial`` where the files differ), ``files`` and ``asked`` (numbers of files),
+            ``product``, ``platform``, ``version``, ``is_chosen`` (whether the tile is one of
+            those chosen for the area) and ``geometry``.
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> found.to_geodataframe().loc[0, ["tile", "month", "status"]].tolist()
+        ['32UPC', '2021-05', 'available']
+        """
+        return footprint_table(self.cells, self.tiles)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the tiles over the area.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw, in lon/lat; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            With the map.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not there (``pip install s2l3a_xr[plot]``).
+        """
+        return plot_tiles(self.to_geodataframe(), self._area(), ax)
+
+    def explore(self, **options: Any) -> Any:  # noqa: ANN401 - of folium, an optional extra
+        """Make a map of tiles and area to zoom in, in a notebook.
+
+        Parameters
+        ----------
+        **options
+            Of ``GeoDataFrame.explore``, such as ``tiles="CartoDB positron"``.
+
+        Returns
+        -------
+        folium.Map
+            The map; its background comes from the internet when it is shown.
+
+        Raises
+        ------
+        ImportError
+            folium is not there (``pip install s2l3a_xr[explore]``).
+        """
+        return explore_tiles(self.to_geodataframe(), self._area(), **options)
+
+    def _area(self) -> gpd.GeoSeries:
+        return gpd.GeoSeries(list(self.aoi.to_crs(LONLAT).features), crs=LONLAT)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the inventory to a file, so that the very same can be opened again.
+
+        Parameters
+        ----------
+        path : str or path
+            The ending decides: ``.json`` or ``.geojson`` for GeoJSON that people and GIS can
+            read, ``.parquet`` or ``.geoparquet`` for GeoParquet (needs pyarrow). Passwords in
+            URLs are left out.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        ExportError
+            It can't be written.
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> folder = getfixture("tmp_path")
+        >>> from s2l3a_xr import open_l3a, search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> pinned = found.save(folder / "inventory.json")
+        >>> da = open_l3a(inventory=pinned)  # or Inventory.load(pinned)
+        """
+        return write_pin(path, {fact.name: getattr(self, fact.name) for fact in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Inventory:
+        """Read an inventory from a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        Inventory
+            Equal requests to it read equal files.
+
+        Raises
+        ------
+        SelectionError
+            There is no such file, or it is no inventory.
+        """
+        return cls(**read_pin(path))
+
     def summary(self) -> str:
         """Say in a few lines what there is.
 
         Returns
         -------
         str
-            Counts and volumes.
+            Counts and volumes, versions and platforms, licence and citation.
         """
         share = self.available / len(self)
         months = self.months
@@ -234,12 +328,14 @@ class Inventory:
         ]
         if self.origin.catalogue:
             lines.insert(1, f"found in {self.origin.catalogue}, licence {self.origin.license}")
+        lines += count_kinds(self.cells)
         if others := self._other_tiles():
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:
             lines.append(f"nothing in {', '.join(map(month_text, self.missing_months))}")
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
+        lines.append(f"licence {self.origin.license}, cite {self.origin.references}")
         return "\n".join(lines)
 
     def _other_tiles(self) -> list[str]:
@@ -249,24 +345,13 @@ class Inventory:
 
     def __repr__(self) -> str:
         body = self.summary().replace("\n", "\n  ")
-        return f"<s2l3a_xr.Inventory>\n  {body}\n\n{self._by_month().to_string()}"
+        table = tabulate(self.cells).to_string(max_rows=_LONGEST_TABLE)
+        return f"<s2l3a_xr.Inventory>\n  {body}\n\n{table}"
 
     def _repr_html_(self) -> str:
         body = "<br>".join(html.escape(line) for line in self.summary().splitlines())
-        return f"<div><b>s2l3a_xr.Inventory</b><br>{body}{self._by_month().to_html()}</div>"
-
-    def _by_month(self) -> pd.DataFrame:
-        rows = {
-            (month_text(cell.month), cell.tile): {
-                "files": f"{sum(cell.has)}/{len(self.layers)}",
-                "platform": cell.product.platform if cell.product else "-",
-                "version": cell.product.version if cell.product else "-",
-            }
-            for cell in self.cells
-        }
-        table = pd.DataFrame.from_dict(rows, orient="index")
-        table.index.names = ["month", "tile"]
-        return table
+        table = tabulate(self.cells).to_html(max_rows=_LONGEST_TABLE)
+        return f"<div><b>s2l3a_xr.Inventory</b><br>{body}{table}</div>"
 
 
 def month_text(month: Month) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 import rioxarray  # noqa: F401 - gives the result its .rio
@@ -14,19 +14,19 @@ import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
 
-from s2l3a_xr._aoi import AoiLike, read_aoi
+from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
 from s2l3a_xr._failures import listen
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._mosaic import to_pixels
-from s2l3a_xr._product import BANDS, QUANTIFICATION, band_names, resolve_bands
+from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request, make_request
-from s2l3a_xr._selection import Month, Numbers, select_months
-from s2l3a_xr._stac import ArchiveLike, open_place
+from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
+from s2l3a_xr._selection import Month, Numbers
+from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._target import (
     GeoBoxLike,
     Resampling,
@@ -36,71 +36,9 @@ from s2l3a_xr._target import (
     label_like,
     lay_grid,
 )
-from s2l3a_xr._transport import Transport, run_with_session
+from s2l3a_xr._transport import Transport
 
-_DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 _POLICIES = ("warn", "keep", "raise")
-
-
-def search_l3a(
-    aoi: AoiLike,
-    *,
-    years: Numbers | None = None,
-    months: Numbers | None = None,
-    time: Any = None,  # noqa: ANN401 - many forms, see the docstring
-    bands: str | Iterable[str] = _DEFAULT_BANDS,
-    archive: ArchiveLike = None,
-    transport: Transport | None = None,
-) -> Inventory:
-    """Ask what the archive has for an area, without reading any pixel.
-
-    Parameters
-    ----------
-    aoi : path, GeoDataFrame, GeoSeries, shapely geometry, GeoJSON mapping or tuple of float
-        The area; ``(minx, miny, maxx, maxy)`` and what has no CRS are lon/lat.
-    years, months : int, iterable of int or str, optional
-        Every one of ``months`` (default all twelve) in every one of ``years`` (default all
-        that the archive has): ``2021``, ``range(3, 11)``, ``"3-10"``.
-    time : str, slice, datetime64, Period or sequence of those, optional
-        Instead of years and months: ``"2021-03/2021-10"``, the end included.
-    bands : str or iterable of str, default ("B2", "B3", "B4", "B8")
-        Native (``B4``) or common (``red``) names.
-    archive : str, path, StacArchive, STAC items or Archive, optional
-        A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
-        static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
-        object. DLR's download server by default.
-    transport : Transport, optional
-        How the network is used.
-
-    Returns
-    -------
-    Inventory
-        A table with one row for each file, with counts and volumes.
-
-    Raises
-    ------
-    AoiError, SelectionError
-        The request can't be understood.
-    MissingError
-        The archive has nothing for it.
-    ArchiveError
-        The archive can't be read.
-
-    Examples
-    --------
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-    >>> search_l3a((11.7, 51.9, 11.8, 52.0), years=2021, months="3-5", archive=archive).available
-    12
-    """
-    area = read_aoi(aoi)
-    selection = select_months(years, months, time)
-    names = band_names(bands)
-    layers = resolve_bands(names)
-    place = open_place(archive)
-    return run_with_session(
-        transport or Transport(),
-        lambda session: take_inventory(session, place, area, selection, names, layers),
-    )
 
 
 def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say
@@ -109,9 +47,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     years: Numbers | None = None,
     months: Numbers | None = None,
     time: Any = None,  # noqa: ANN401 - many forms, see the docstring
-    bands: str | Iterable[str] = _DEFAULT_BANDS,
+    bands: str | Iterable[str] = DEFAULT_BANDS,
     archive: ArchiveLike = None,
-    inventory: Inventory | None = None,
+    inventory: Inventory | str | os.PathLike[str] | None = None,
+    verify: bool | Literal["auto"] = "auto",
     crs: Any = None,  # noqa: ANN401 - whatever pyproj takes
     resolution: float | None = None,
     geobox: GeoBoxLike | None = None,
@@ -146,9 +85,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
         static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
         object. DLR's download server by default.
-    inventory : Inventory, optional
-        What `search_l3a` found, instead of all the above (an error beside it): nothing is
-        listed again.
+    inventory : Inventory or path, optional
+        What `search_l3a` found, or a file that `Inventory.save` wrote, instead of all the above
+        (an error beside it): nothing is listed again.
+    verify : bool or "auto", default "auto"
+        Whether every product's folder is listed, see `search_l3a`.
     crs : str, int, pyproj.CRS or other, optional
         CRS of the result: anything that pyproj takes. By default the UTM zone whose tiles hold
         most of the area; tiles of other zones are resampled onto its grid.
@@ -238,13 +179,16 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         aoi, clip = area_of(grid), False
     _check_options(aoi, inventory, missing)
     if inventory is not None:
-        _check_alone(years=years, months=months, time=time, archive=archive, bands=bands)
+        asked = {"years": years, "months": months, "time": time, "archive": archive}
+        _check_alone(**asked, bands=bands, verify=None if verify == "auto" else verify)
+        if not isinstance(inventory, Inventory):
+            inventory = Inventory.load(inventory)
     settings = transport or Transport()
     if inventory is None:
         inventory = search_l3a(
             aoi,
             years=years, months=months, time=time, bands=bands, archive=archive,
-            transport=settings,
+            verify=verify, transport=settings,
         )  # fmt: skip
     kept = _months_to_keep(inventory, missing)
     grid = grid or lay_grid(inventory, crs, resolution)
@@ -258,11 +202,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         use_overviews=use_overviews,
         missing=missing,
         fail_on_error=fail_on_error,
-        transport=(
-            settings.for_links(urlsplit(inventory.origin.catalogue).hostname)
-            if inventory.origin.catalogue
-            else settings
-        ),
+        transport=inventory.origin.settings(settings),
     )
     da = _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
     return da if like is None else label_like(da, like)
@@ -280,7 +220,7 @@ def _check_options(aoi: object, inventory: object, missing: str) -> None:
 def _check_alone(**asked: object) -> None:
     """Refuse what an inventory has settled already."""
     named = [name for name, value in asked.items() if value is not None and name != "bands"]
-    if asked["bands"] != _DEFAULT_BANDS:
+    if asked["bands"] != DEFAULT_BANDS:
         named.append("bands")
     if named:
         msg = f"inventory=… settles {', '.join(named)} already; ask search_l3a for it instead."
@@ -331,9 +271,8 @@ def _to_dataarray(
 ) -> xr.DataArray:
     array = L3AArray(request)
     listen(lambda: array.token)
-    variable = xr.Variable(
-        DIMS, indexing.LazilyIndexedArray(array), _attrs(request, inventory, array)
-    )
+    attrs = _attrs(request, inventory, array)
+    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:
         sizes = resolve_chunks(request, chunks)
         # Chunks are part of the name: dask takes equal names for equal blocks.

@@ -11,7 +11,8 @@ from s2l3a_xr._errors import ReadError
 from s2l3a_xr._grid import Grid, ground_m
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Target
-from s2l3a_xr._read import Plane, Share, Window, is_nothing, share_window
+from s2l3a_xr._read import Plane, is_nothing
+from s2l3a_xr._share import Share, Window, share_window
 from s2l3a_xr._source import Source
 from s2l3a_xr._tiff import Layout
 from s2l3a_xr._tiles import SIDE_M, Tile

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import xarray as xr
 
-from s2l3a_xr._cube import record_reads
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._rehearsal import record_reads
 from s2l3a_xr._request import plan_request
 from s2l3a_xr._transport import run_with_session
 

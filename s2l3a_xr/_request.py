@@ -18,10 +18,12 @@ from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._mosaic import inside
 from s2l3a_xr._patchwork import Manner, Patch, Patchwork, lay_patches
+from s2l3a_xr._places import locate
 from s2l3a_xr._plan import Range, merge_ranges
 from s2l3a_xr._product import BANDS, NODATA, Product
-from s2l3a_xr._read import Plane, Share, Window, share_window
+from s2l3a_xr._read import Plane
 from s2l3a_xr._selection import Month
+from s2l3a_xr._share import Share, Window, share_window
 from s2l3a_xr._source import Source
 from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
 from s2l3a_xr._transport import Session, Transport
@@ -112,7 +114,7 @@ class Request:
         resolution_m = band_resolution(layer, self.native_m)
         return [
             Source(
-                url=urls[band] or self.archive_url + product.file(layer, resolution_m),
+                url=urls[band] or locate(self.archive_url, product.file(layer, resolution_m)),
                 item=product.name,
                 band=layer.native,
                 month=f"{year:04}-{month:02}",
@@ -163,9 +165,9 @@ class Request:
             Paths below the archive in cover order, and how they become pixels: the same product
             from another place is the same.
         """
-        sources = self.sources(time, band)
-        paths = (source.url.removeprefix(self.archive_url) for source in sources)
-        return (*paths, self.resampling[band])
+        folder = self.archive_url.partition("::")[0]
+        places = (source.url.partition("::")[0] for source in self.sources(time, band))
+        return (*(place.removeprefix(folder) for place in places), self.resampling[band])
 
     @property
     def pixels_of_a_plane(self) -> tuple[object, ...]:

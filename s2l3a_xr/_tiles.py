@@ -99,6 +99,24 @@ def tile_named(name: str) -> Tile:
     )
 
 
+@lru_cache(maxsize=4096)
+def footprint(tile: Tile) -> shapely.Polygon:
+    """Give a tile's corners in lon/lat.
+
+    Parameters
+    ----------
+    tile : Tile
+        The tile.
+
+    Returns
+    -------
+    shapely.Polygon
+        Rounded to seven decimals, about a centimetre.
+    """
+    corners = Aoi(features=(tile.box,), crs=tile.crs).to_crs(LONLAT).features[0]
+    return shapely.set_precision(corners, 1e-7)
+
+
 def tiles_over(aoi: Aoi) -> tuple[Tile, ...]:
     """Find every tile that may share pixels with an area.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zipfile
 
 import fsspec
 import pytest
@@ -20,6 +21,7 @@ from s2l3a_xr._archive import (
     parse_listing,
 )
 from s2l3a_xr._errors import ArchiveError, SelectionError
+from s2l3a_xr._places import is_below
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import Fault, SampleServer
 from s2l3a_xr._transport import run_with_session
@@ -71,7 +73,7 @@ def test_both_forms_of_a_listing_say_the_same(tmp_path):
         for form in ("table", "pre"):
             server.listing = form
             session = Transport(idle_timeout_s=20.0 + len(found))  # a session of its own
-            entries = run_with_session(session, lambda s: archive._list(s, ""))
+            entries = run_with_session(session, lambda s: archive.entries(s, ""))
             found[form] = {entry.name: entry.size for entry in entries}
     assert found == {"table": expected, "pre": expected}
 
@@ -283,7 +285,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(params=["folder", "text", "file URL", "http", "memory"])
+@pytest.fixture(params=["folder", "text", "file URL", "http", "memory", "zip", "zip folder"])
 def archive(request, tree):
     """One tree in all kinds of places."""
     if request.param == "http":
@@ -296,6 +298,13 @@ def archive(request, tree):
             fs.makedirs(f"/mirror/{folder.relative_to(tree).as_posix()}", exist_ok=True)
         yield open_archive("memory://mirror")
         fs.rm("/mirror", recursive=True)
+    elif request.param.startswith("zip"):
+        folder = "in/here/" if request.param == "zip folder" else ""
+        packed = tree.parent / f"{tree.name}.zip"
+        with zipfile.ZipFile(packed, "w") as file:
+            for path in sorted(tree.rglob("*")):
+                file.write(path, folder + path.relative_to(tree).as_posix())
+        yield open_archive(f"zip://{folder}::{packed}")
     else:
         forms = {"folder": tree, "text": f"{tree}/", "file URL": tree.as_uri()}
         yield open_archive(forms[request.param])
@@ -338,9 +347,49 @@ def test_urls_end_in_a_slash(url):
     assert open_archive(url).url == "https://example.org/files/"
 
 
-@pytest.mark.parametrize("url", ["memory://", "file:///", "zip://files/::archive.zip"])
-def test_roots_and_chains_keep_their_slashes(url):
+@pytest.mark.parametrize("url", ["memory://", "file:///"])
+def test_roots_keep_their_slashes(url):
     assert open_archive(url).url.startswith(url)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("zip://files::m.zip", "zip://files/::{}/m.zip"),
+        ("zip://files//::m.zip", "zip://files/::{}/m.zip"),
+        ("zip://::m.zip", "zip://::{}/m.zip"),
+        ("zip::m.zip", "zip://::{}/m.zip"),
+        ("zip://a::file:///x/m.zip", "zip://a/::file:///x/m.zip"),
+        ("zip://a::s3://bucket/m.zip", "zip://a/::s3://bucket/m.zip"),
+    ],
+)
+def test_chains(tmp_path, monkeypatch, given, url):
+    (tmp_path / "m.zip").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert open_archive(given).url == url.format(tmp_path.as_posix())
+
+
+def test_no_such_container():
+    with pytest.raises(SelectionError, match=r"no such file: 'no\.zip'"):
+        open_archive("zip://files::no.zip")
+
+
+@pytest.mark.parametrize(
+    ("archive", "url", "expected"),
+    [
+        ("/data/m/", "/data/m/2021/a.tif", True),
+        ("/data/m/", "/data/m/../a.tif", False),
+        ("/data/m/", "/data/n/a.tif", False),
+        ("zip://::/m.zip", "zip://2021/a.tif::/m.zip", True),
+        ("zip://::/m.zip", "zip://2021/a.tif::/n.zip", False),
+        ("zip://::/m.zip", "/2021/a.tif", False),
+        ("https://a.org/files/", "https://a.org/b.tif", True),
+        ("https://a.org/files/", "http://a.org/files/b.tif", False),
+        ("https://a.org/files/", "https://a.org.evil.com/files/b.tif", False),
+    ],
+)
+def test_what_belongs_to_an_archive(archive, url, expected):
+    assert is_below(archive, url) == expected
 
 
 def test_a_folder_may_be_relative_or_at_home(tree, monkeypatch):

@@ -64,6 +64,37 @@ def test_download_writes_files_and_prints_their_paths(run, server, tmp_path):
     assert not again.stderr
 
 
+@pytest.mark.parametrize("name", ["found.json", "found.parquet"])
+def test_download_of_what_search_has_kept(run, server, tmp_path, name):
+    saved = tmp_path / name
+    words = ("--time", "2021-05", "--bands", "B4", "--archive", server.url)
+    assert run("search", BOUNDS, *words, "--save", saved).exit_code == 0
+    shown = run("download", "--inventory", saved, tmp_path / "out", "--quiet")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.split() == [str(tmp_path / "out" / "s2_l3a_20210515_red.tif")]
+    again = run("download", BOUNDS, tmp_path / "out", *words, "--quiet")
+    assert again.exit_code == 0, again.output  # the same content
+    refused = run("download", "--inventory", saved, tmp_path / "out", "--years", 2021)
+    assert refused.exit_code == 2
+    assert "--inventory settles years already" in refused.stderr
+
+
+def test_download_to_a_mirror(run, server, tmp_path):
+    words = ("--time", "2021-05", "--bands", "B4")
+    shown = run("download", BOUNDS, "--mirror", tmp_path / "m", *words, "--archive", server.url)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.split() == [f"{(tmp_path / 'm').as_posix()}/"]
+    assert (tmp_path / "m" / "inventory.json").exists()
+    server.clear_log()
+    both = run("download", BOUNDS, tmp_path / "out", "--mirror", tmp_path / "m", *words,
+               "--archive", server.url)  # fmt: skip
+    assert both.exit_code == 0, both.output
+    assert (tmp_path / "out" / "s2_l3a_20210515_red.tif").exists()
+    assert [entry for entry in server.log if entry.path.endswith(".tif")] == []
+    alone = run("download", BOUNDS, tmp_path / "out 2", *words, "--archive", tmp_path / "m")
+    assert alone.exit_code == 0, alone.output
+
+
 def test_missing_months_are_told_on_stderr(run, server, tmp_path):
     shown = run("download", BOUNDS, tmp_path, "--time", "2021-06/2021-07", "--archive", server.url)
     assert shown.exit_code == 0
@@ -81,7 +112,12 @@ def test_missing_months_are_told_on_stderr(run, server, tmp_path):
         (("search", BOUNDS, "--time", "soon"), 2, "'soon' is no month"),
         (("search", BOUNDS, "--archive", "/no/such/folder"), 2, "no such archive folder"),
         (("search", BOUNDS, "--years", "1999"), 2, "1999 is not in"),
-        (("download", BOUNDS), 2, "Missing argument"),
+        (("download", BOUNDS), 2, "Missing argument 'OUT'"),
+        (("download", "--mirror", "m"), 2, "Missing argument 'AOI'"),
+        (("download", "--inventory", "i.json"), 2, "Missing argument 'OUT'"),
+        (("download", "--inventory", "i.json", "out", "more"), 2, "unexpected extra argument"),
+        (("download", "--inventory", "i.json", "out"), 2, "there is no inventory"),
+        (("download", "--inventory", "i.csv", "--mirror", "m"), 2, "there is no inventory"),
         (("search", "51.94,11.68,51.98,11.74"), 2, "swap"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import assume, given, settings
@@ -214,3 +215,24 @@ def test_no_tile_is_offered():
 def test_the_offered_tiles_are_elsewhere():
     with pytest.raises(AoiError, match="do not reach the AOI at lon"):
         choose(box(650000, 5740000, 651000, 5741000), "32UQB")
+
+
+def test_some_of_the_tiles_are_covered_as_if_there_were_no_others(monkeypatch):
+    """Months lack tiles: what was cut for all of them serves, and says the same."""
+    rng = np.random.default_rng(5)
+    tiles = [tile_named(f"32U{column}{row}") for column in "NPQ" for row in "BCD"]
+    area = shapely.union_all([tile.box.buffer(-30000) for tile in tiles]).convex_hull
+    aoi = Aoi(features=(area,), crs="EPSG:32632")
+    cuts = []
+    cut = _cover._cells
+    monkeypatch.setattr(_cover, "_cells", lambda *of: cuts.append(of) or cut(*of))
+    least_cover(aoi, tiles)
+    subsets = [[t for t in tiles if rng.random() < 0.7] for _ in range(20)]
+    found = [least_cover(aoi, some) for some in subsets]
+    assert len(cuts) == 1
+    for some, cover in zip(subsets, found, strict=True):
+        _cover._cut_of.cache_clear()
+        alone = least_cover(aoi, some)
+        assert cover.tiles == alone.tiles
+        assert cover.uncovered == pytest.approx(alone.uncovered, abs=1e-9)
+    assert len(cuts) == 21

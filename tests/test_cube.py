@@ -20,8 +20,8 @@ from dask.base import tokenize
 from hypothesis import HealthCheck, given, settings
 
 from s2l3a_xr import open_l3a
-from s2l3a_xr._cube import find_array
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._rehearsal import find_array
 from s2l3a_xr._sample import SampleServer
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Transport

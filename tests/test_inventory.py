@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -176,6 +178,71 @@ def test_terminal_and_notebook_say_the_same(server):
     assert page.startswith("<div>")
 
 
+def test_counts_licence_and_citation(server):
+    lines = search_l3a(SAMPLE_AOI, years=2021, months="3-10", archive=server.url).summary()
+    assert "of the files 4 missing" in lines
+    assert "versions 1-2 (7)" in lines
+    assert "platforms 2A (1), 2B (1), 2X (5)" in lines
+    assert "licence CC-BY-4.0, cite https://doi.org/10.15489/4hcq6dgkj648" in lines
+
+
+def test_a_long_table_is_cut(tree):
+    for year in range(2016, 2021):
+        tree.lay("32UPC", *range(1, 13), year=year, bands=["B4"])
+    found = tree.search(years="2016-2020", bands="B4", verify=False)
+    assert repr(found).count("32UPC") == 41
+    assert len(found.to_dataframe()) == 60
+
+
+def test_footprints(tree, tmp_path):
+    tree.lay("32UPC", 3, 4, 6).lay("32UQC", 5).lay("32UPC", 7, bands=["B4"])
+    found = tree.search(IN_BOTH, years=2021, months="3-8")
+    table = found.to_geodataframe()
+    assert table.crs == "EPSG:4326"
+    assert list(zip(table["month"], table["tile"], table["status"], strict=True)) == [
+        ("2021-03", "32UPC", "available"),
+        ("2021-04", "32UPC", "available"),
+        ("2021-05", "32UQC", "available"),
+        ("2021-06", "32UPC", "available"),
+        ("2021-07", "32UPC", "partial"),
+        ("2021-08", "32UPC", "missing"),
+    ]
+    assert table["files"].tolist() == [2, 2, 2, 2, 1, 0]
+    assert table["is_chosen"].tolist() == [True, True, False, True, True, True]
+    box = table.geometry[0].bounds
+    assert box == pytest.approx((10.4361206, 51.3245234, 12.0777579, 52.3413551), abs=1e-6)
+    table.to_file(tmp_path / "tiles.gpkg")
+
+
+def test_maps(tree):
+    tree.lay("32UPC", 3, 4).lay("32UQC", 5)
+    found = tree.search(IN_BOTH, years=2021, months="3-5")
+    axes = found.plot()
+    assert {text.get_text() for text in axes.texts} == {"32UPC\n4/4", "32UQC\n2/2"}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "area", "chosen for the area", "helps in months that lack one",
+    ]  # fmt: skip
+    assert found.plot(ax=axes) is axes
+    plt.close(axes.figure)
+    page = found.explore(tiles=None).get_root().render()
+    assert "32UQC" in page
+    assert "chosen for the area" in page
+
+
+def test_extras_that_are_absent_are_named(tree, monkeypatch):
+    tree.lay("32UPC", 3)
+    found = tree.search(years=2021, months=3)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"pip install s2l3a_xr\[plot\]"):
+        found.plot()
+    monkeypatch.setitem(sys.modules, "folium", None)
+    with pytest.raises(ImportError, match=r"pip install s2l3a_xr\[explore\]"):
+        found.explore()
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(s2l3a_xr.ExportError, match=r"pip install s2l3a_xr\[io\]"):
+        found.save("pin.parquet")
+
+
 def test_what_is_printed_is_harmless(tmp_path):
     root = tmp_path / "<b>&bold"
     Tree(root).lay("32UPC", 3)
@@ -258,6 +325,29 @@ def test_many_products_are_not_listed_one_by_one(tree, monkeypatch):
     assert found.available == 4
     assert found.whole_bytes == 2 * (200 + 240) * 10**6  # as the original script reckons
     assert not [request for request in tree.server.log if "SENTINEL2" in request.path]
+
+
+def test_verifying_is_for_the_user_to_choose(tree):
+    tree.lay("32UPC", 3, 4, bands=["B4"])
+    asked = {"years": 2021, "months": [3, 4, 5]}
+    loose = tree.search(verify=False, **asked)
+    assert loose.to_dataframe()["status"].tolist() == ["unverified"] * 4 + ["missing"] * 2
+    strict = tree.search(verify=True, **asked)
+    assert (
+        strict.to_dataframe()["status"].tolist() == ["available", "missing"] * 2 + ["missing"] * 2
+    )
+    with pytest.raises(SelectionError, match="must be True, False or 'auto'"):
+        tree.search(verify="yes", **asked)
+
+
+def test_a_product_without_files_is_gone(tree):
+    tree.lay("32UPC", 3, 4)
+    for path in (tree.root / "32/U/PC/2021").glob("*20210315*/*.tif"):
+        path.unlink()
+    found = tree.search(years=2021, months=[3, 4])
+    assert found.to_dataframe()["status"].tolist() == ["gone"] * 2 + ["available"] * 2
+    assert found.missing_months == ((2021, 3),)
+    assert "of the files 2 gone" in found.summary()
 
 
 # tiles

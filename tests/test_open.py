@@ -407,7 +407,14 @@ def test_two_tasks_at_once_fetch_each_block_once(fresh_server):
 
 
 @pytest.mark.parametrize(
-    "also", [{"years": 2020}, {"bands": ["red"]}, {"archive": "/nope"}, {"time": "2021-05"}]
+    "also",
+    [
+        {"years": 2020},
+        {"bands": ["red"]},
+        {"archive": "/nope"},
+        {"time": "2021-05"},
+        {"verify": False},
+    ],
 )
 def test_an_inventory_settles_the_request(server, also):
     inventory = s2l3a_xr.search_l3a(AOI, time="2021-05", archive=server.url)

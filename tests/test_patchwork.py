@@ -23,8 +23,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
 from s2l3a_xr import _request, open_l3a, to_geotiff
-from s2l3a_xr._cube import find_array
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._rehearsal import find_array
 from s2l3a_xr._sample import SampleServer
 from s2l3a_xr._tiff import SparseBytes, parse_header
 from s2l3a_xr._tiles import tile_named

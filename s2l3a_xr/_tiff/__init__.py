@@ -8,12 +8,15 @@ from s2l3a_xr._tiff._header import (
     check_counts,
     parse_header,
     parse_overviews,
+    read_description,
 )
 from s2l3a_xr._tiff._layout import Layout
+from s2l3a_xr._tiff._writing import Head, plan_copy
 
 __all__ = [
     "HEADER_BYTES",
     "HEADER_CAP",
+    "Head",
     "Layout",
     "MissingBytesError",
     "SparseBytes",
@@ -21,4 +24,6 @@ __all__ = [
     "decode_block",
     "parse_header",
     "parse_overviews",
+    "plan_copy",
+    "read_description",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeVar, cast
 
 import numpy as np
@@ -22,6 +22,7 @@ from s2l3a_xr._tiff._layout import (
     OLD_ZSTD,
     ZSTD,
     Layout,
+    Tag,
 )
 
 HEADER_BYTES = 32 * 1024
@@ -44,6 +45,9 @@ _PARSER_ERRORS = (
 _LARGEST_BLOCK_PX = 2**28
 _SLACK = 64 * 1024
 _GDAL_NODATA = 42113
+_CARRIED = (33550, 33922, 34735, 34736, 34737, _GDAL_NODATA)
+"""Scale, tie point, GeoTIFF's keys with their numbers and texts, nodata."""
+
 _MOST_IMAGES = 64
 _T = TypeVar("_T")
 
@@ -109,6 +113,24 @@ def parse_overviews(file: SparseBytes, url: str) -> tuple[Layout, ...]:
     return _parse(file, url, reduced)
 
 
+def read_description(file: SparseBytes, url: str) -> str:
+    """Read the first image's ImageDescription.
+
+    Parameters
+    ----------
+    file : SparseBytes
+        What is at hand of the file.
+    url : str
+        For messages.
+
+    Returns
+    -------
+    str
+        Empty where there is none.
+    """
+    return _parse(file, url, lambda page: str(page.description))
+
+
 def _parse(file: SparseBytes, url: str, take: Callable[[Any], _T]) -> _T:
     """Hand the first image to a function, and say in our words what goes wrong."""
     file.seek(0)
@@ -170,7 +192,18 @@ def _layout(page: Any, geo: dict[str, Any], url: str) -> Layout:  # noqa: ANN401
         epsg=_epsg(geo),
         offsets=arrays[0],
         counts=arrays[1],
+        byte_order=page.parent.byteorder,
+        tags=tuple(_carried(page)),
     )
+
+
+def _carried(page: Any) -> Iterator[Tag]:  # noqa: ANN401 - tifffile is untyped
+    """Take tags as they stand; their values were read already, for what they mean."""
+    for tag in (page.tags.get(code) for code in _CARRIED):
+        if tag is not None:
+            page.parent.filehandle.seek(tag.valueoffset)
+            data = page.parent.filehandle.read(tag.valuebytecount)
+            yield Tag(tag.code, int(tag.dtype), tag.count, data)
 
 
 def _check_image(page: Any, block_width: int, block_height: int, url: str) -> None:  # noqa: ANN401

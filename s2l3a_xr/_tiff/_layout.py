@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 NONE, LZW, ZSTD, OLD_ZSTD = 1, 5, 50000, 34926
 DEFLATES = frozenset({8, 32946})
 NO_PREDICTOR, HORIZONTAL, FLOAT = 1, 2, 3
+
+
+class Tag(NamedTuple):
+    """A tag as it stands in a file.
+
+    Parameters
+    ----------
+    code, kind, number : int
+        TIFF's numbers: which tag, type and number of values.
+    data : bytes
+        The values, in the file's byte order.
+    """
+
+    code: int
+    kind: int
+    number: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,6 +53,10 @@ class Layout:
         CRS of the image.
     offsets, counts : ndarray of int64, shape (block rows, block columns)
         Place and length of each block; both zero for one that was never written.
+    byte_order : str
+        The file's, ``<`` or ``>``; a dtype of one byte has none.
+    tags : tuple of Tag
+        What says where the image lies and what nodata is.
     """
 
     width: int
@@ -51,6 +72,8 @@ class Layout:
     epsg: int | None
     offsets: np.ndarray
     counts: np.ndarray
+    byte_order: str = "<"
+    tags: tuple[Tag, ...] = ()
 
     @property
     def raw_block_bytes(self) -> int:

@@ -46,7 +46,7 @@ class Session:
             Store(Path(folder).expanduser(), transport.cache_bytes) if folder is not None else None
         )
         self._infos: SharedCache[dict[str, Any]] = SharedCache(4096)
-        self._file_systems: dict[str, fsspec.AbstractFileSystem] = {}
+        self._file_systems: dict[tuple[str, str], fsspec.AbstractFileSystem] = {}
 
     async def read(self, url: str, start: int, stop: int) -> Reply:
         """Read a range of a file, wherever it lies.
@@ -170,13 +170,15 @@ class Session:
         tuple
             The file system and the path in it.
         """
-        protocol = url.partition("://")[0] if "://" in url else "file"
-        if protocol not in self._file_systems:
+        place, _, container = url.partition("::")
+        protocol = place.partition("://")[0] if "://" in place else "file"
+        key = (protocol, container)  # each zip has a file system of its own
+        if key not in self._file_systems:
             asynchronous = issubclass(fsspec.get_filesystem_class(protocol), AsyncFileSystem)
             options = {"asynchronous": True} if asynchronous else {}
-            self._file_systems[protocol] = fsspec.core.url_to_fs(url, **options)[0]
-        fs = self._file_systems[protocol]
-        return fs, fs._strip_protocol(url)  # noqa: SLF001 - fsspec's way for implementers
+            self._file_systems[key] = fsspec.core.url_to_fs(url, **options)[0]
+        fs = self._file_systems[key]
+        return fs, fs._strip_protocol(place)  # noqa: SLF001 - fsspec's way for implementers
 
     async def list_folder(self, url: str) -> list[dict[str, Any]]:
         """List a folder of a place that is not http(s).

@@ -1,0 +1,219 @@
+"""One file of a mirror: a sparse TIFF that has some blocks of the original."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from s2l3a_xr._errors import ExportError, FileChangedError, FormatError
+from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
+from s2l3a_xr._source import Header, Source, check_same, forget_header
+from s2l3a_xr._tiff import (
+    Head,
+    Layout,
+    SparseBytes,
+    check_counts,
+    parse_header,
+    plan_copy,
+    read_description,
+)
+from s2l3a_xr._transport import Reply, Session
+
+_MARK = "s2l3a_xr: some blocks of "
+_NOWHERE = (slice(0), slice(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copy:
+    """One file to be written.
+
+    Parameters
+    ----------
+    source : Source
+        The original.
+    header : Header
+        Its header.
+    path : Path
+        Where the copy goes.
+    head : Head
+        The copy's layout and first bytes.
+    old : Layout or None
+        Of the copy that is there; its blocks are taken over.
+    """
+
+    source: Source
+    header: Header
+    path: Path
+    head: Head
+    old: Layout | None
+
+
+def plan_file(source: Source, header: Header, path: Path, wanted: np.ndarray) -> Copy | None:
+    """Plan what a copy will hold.
+
+    Parameters
+    ----------
+    source : Source
+        The original.
+    header : Header
+        Its header.
+    path : Path
+        Where the copy goes.
+    wanted : ndarray of bool, shape (block rows, block columns)
+        The blocks that it must have.
+
+    Returns
+    -------
+    Copy or None
+        None where the copy that is there has it all.
+
+    Raises
+    ------
+    ExportError
+        Another file is in the place.
+    """
+    stamp = " ".join(header.stamp)
+    mark = f"{_MARK}{source.item} {source.band}, {header.total} bytes, {stamp}".strip(", ")
+    mark = mark.encode("ascii", "replace").decode("ascii")
+    there = _look(path)
+    old = None
+    if there is not None:
+        layout, description = there
+        is_alike = _packing(layout) == _packing(header.layout)
+        held = layout.counts > 0 if is_alike else np.zeros_like(wanted)
+        is_same = is_alike and bool((layout.counts == header.layout.counts)[wanted].all())
+        if is_same and (description == mark or not description.startswith(_MARK)):
+            return None
+        if not description.startswith(_MARK):
+            msg = f"{path} is no file of a mirror and lacks what is needed; use another folder."
+            raise ExportError(msg)
+        wanted = wanted | (held & (header.layout.counts > 0))
+        old = layout if description == mark else None
+    try:
+        head = plan_copy(header.layout, wanted, mark)
+    except ValueError as exc:
+        raise FormatError(str(exc), **source.place) from exc
+    return Copy(source=source, header=header, path=path, head=head, old=old)
+
+
+def _packing(layout: Layout) -> tuple[object, ...]:
+    """Give what must be equal so that blocks of one file can stand in another."""
+    return (
+        layout.width, layout.height, layout.block_width, layout.block_height, layout.dtype,
+        layout.compression, layout.predictor, layout.byte_order, layout.tags,
+    )  # fmt: skip
+
+
+def _look(path: Path) -> tuple[Layout, str] | None:
+    """Read the layout and description of a copy; None where there is none, or a broken one."""
+    try:
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            file = SparseBytes(len(data))
+            file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
+            layout = parse_header(file, str(path))
+            check_counts(layout, len(data), str(path))
+            return layout, read_description(file, str(path))
+    except FileNotFoundError:
+        return None
+    except (FormatError, OSError, ValueError) as exc:
+        msg = f"{path} is there and can't be read ({exc}); remove it, or use another folder."
+        raise ExportError(msg) from exc
+
+
+async def write_copy(session: Session, copy: Copy, requests: int) -> None:
+    """Write one copy, complete or not at all.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    copy : Copy
+        What to write.
+    requests : int
+        At least so many requests are made, where there is enough to ask for.
+
+    Raises
+    ------
+    ReadError
+        The original can't be read.
+    ExportError
+        The copy can't be written.
+    """
+    temporary = copy.path.with_name(f".{copy.path.name}.{uuid.uuid4().hex}.part")
+    try:
+        file = await in_thread(_begin, temporary, copy)
+        with file:
+            await _bring(session, copy, requests, file)
+        temporary.replace(copy.path)
+    except OSError as exc:
+        msg = f"{copy.path} can't be written: {exc}"
+        raise ExportError(msg) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _begin(temporary: Path, copy: Copy) -> IO[bytes]:
+    """Write the head, and the blocks that the copy before had."""
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    file = temporary.open("wb")
+    file.write(copy.head.data)
+    if copy.old is not None:
+        with copy.path.open("rb") as before:
+            for block in zip(*np.nonzero(copy.old.counts), strict=True):
+                before.seek(int(copy.old.offsets[block]))
+                file.seek(int(copy.head.layout.offsets[block]))
+                file.write(before.read(int(copy.old.counts[block])))
+    return file
+
+
+async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -> None:
+    """Fetch the other blocks and put each in its place."""
+    new = copy.head.layout
+    held = np.zeros(new.counts.shape, bool) if copy.old is None else copy.old.counts > 0
+    targets = [
+        Target(
+            block=(row, column), output=_NOWHERE, source=_NOWHERE, is_whole=True, is_shared=False
+        )
+        for row, column in np.argwhere((new.counts > 0) & ~held).tolist()
+    ]
+    url, header = copy.source.url, copy.header
+    ranges = merge_ranges(targets, header.layout)
+    lock = asyncio.Lock()
+
+    async def fetch(group: Sequence[Range]) -> None:
+        replies: list[tuple[Range, Reply]] = []
+        async with session.slots:
+            await session.read_many(
+                url,
+                [(part.start, part.stop) for part in group],
+                lambda position, reply: replies.append((group[position], reply)),
+            )
+            for part, reply in replies:
+                try:
+                    check_same(url, reply, stamp=header.stamp, total=header.total)
+                except FileChangedError:
+                    forget_header(session, url)
+                    raise
+                async with lock:
+                    await in_thread(_put, file, part, memoryview(reply.data), header.layout, new)
+
+    many = session.takes_many(url)
+    await gather(map(fetch, group_ranges(ranges, requests if many else len(ranges) or 1)))
+
+
+def _put(file: IO[bytes], part: Range, data: memoryview, old: Layout, new: Layout) -> None:
+    for target in part.targets:
+        start = int(old.offsets[target.block]) - part.start
+        file.seek(int(new.offsets[target.block]))
+        file.write(data[start : start + int(old.counts[target.block])])

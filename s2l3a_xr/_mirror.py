@@ -1,0 +1,292 @@
+"""Part of an archive as a folder of its own: the blocks that an area touches, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+from tqdm.auto import tqdm
+
+from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._archive import band_resolution
+from s2l3a_xr._cells import GONE
+from s2l3a_xr._copy import Copy, plan_file, write_copy
+from s2l3a_xr._errors import (
+    AoiWarning,
+    ExportError,
+    GoneError,
+    MissingWarning,
+    ReadError,
+    SelectionError,
+)
+from s2l3a_xr._inventory import Inventory, month_text, volume_text
+from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._product import BANDS, Product
+from s2l3a_xr._source import Source, read_header
+from s2l3a_xr._tiff import Layout
+from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
+from s2l3a_xr._transport import Session, Transport, run_with_session
+
+_AT_ONCE = 128
+"""Files whose block tables are held, and that are written, at once."""
+
+_MARGIN_M, _MARGIN_OF_OTHERS_M = 0.01, 200.0
+"""Around the area: for rounding, and for the warping of tiles that have another zone."""
+
+_ROUNDING_SHARE = 1e-6
+_SEGMENT_M = 2000.0
+_MOST_RECORDS = 1000
+
+
+def save_archive(
+    inventory: Inventory | str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    clip: bool = True,
+    progress: bool = True,
+    transport: Transport | None = None,
+) -> Inventory:
+    """Copy what an area touches of the archive's files, to work offline or to hand on.
+
+    The folder is an archive in DLR's layout: ``open_l3a(aoi, archive=directory)`` gives the
+    same pixels as the original. Every file is a TIFF of the tile's full size; of its blocks
+    only those are there that the area touches, packed as they were. Overviews are not copied.
+    What was asked for is kept beside the files as ``inventory.json``.
+
+    Run again, files that have all that is needed are left alone, and others grow: a folder
+    may hold several areas.
+
+    Parameters
+    ----------
+    inventory : Inventory or path
+        From `search_l3a`, or a file that `Inventory.save` wrote.
+    directory : str or path
+        Made when it is not there.
+    clip : bool, default True
+        False copies what the area's bounding box touches, for ``open_l3a(clip=False)``.
+    progress : bool, default True
+        Show a bar on stderr.
+    transport : Transport, optional
+        How the network is used.
+
+    Returns
+    -------
+    Inventory
+        The same, of the files in the folder: ``open_l3a(inventory=…)`` reads them.
+
+    Raises
+    ------
+    ReadError
+        A file of the archive can't be read.
+    ExportError
+        The folder can't be written, has too little space, or has other files in the place.
+
+    Warns
+    -----
+    MissingWarning
+        Files that the archive lists are gone.
+
+    Examples
+    --------
+    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> folder = getfixture("tmp_path")
+    >>> from s2l3a_xr import open_l3a, search_l3a
+    >>> aoi = (11.68, 51.94, 11.70, 51.96)
+    >>> found = search_l3a(aoi, time="2021-05", bands=["B4"], archive=archive)
+    >>> mirror = save_archive(found, folder / "mirror", progress=False)
+    >>> da = open_l3a(aoi, time="2021-05", bands=["B4"], archive=folder / "mirror")
+    """
+    if not isinstance(inventory, Inventory):
+        inventory = Inventory.load(inventory)
+    root = Path(directory).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        msg = f"{root} is no folder; give the folder that the mirror goes to."
+        raise ExportError(msg)
+    if inventory.archive_url.partition("::")[0].rstrip("/") == root.as_posix():
+        msg = f"{root} is the archive itself; give another folder."
+        raise SelectionError(msg)
+    root.mkdir(parents=True, exist_ok=True)
+    settings = inventory.origin.settings(transport or Transport())
+    sources = _sources(inventory)
+    area = _Area(inventory, clip=clip)
+    with tqdm(total=len(sources), unit="file", disable=not progress, file=sys.stderr) as bar:
+        gone = run_with_session(
+            settings, lambda session: _save(session, sources, root, area, bar.update)
+        )
+    if gone:
+        warnings.warn(
+            f"{len(gone)} listed file(s) are gone from the archive, first {gone[0].url}; the "
+            "mirror lacks them.",
+            MissingWarning,
+            stacklevel=2,
+        )
+    _record(inventory, root)
+    return _at(inventory, root)
+
+
+def _sources(inventory: Inventory) -> list[Source]:
+    native_m = int(inventory.grid.resolution)
+    return [
+        Source(
+            url=inventory.url(cell, band) or "",
+            item=cell.product.name,
+            band=layer.native,
+            month=month_text(cell.month),
+            tile=tile_named(cell.tile),
+            resolution_m=band_resolution(layer, native_m),
+            dtype="uint8" if layer.kind == "flag" else "int16",
+        )
+        for cell in inventory.cells
+        for band, layer in enumerate(inventory.layers)
+        if cell.product is not None and cell.has[band]
+    ]
+
+
+class _Area:
+    """Which blocks of a tile's image an area touches."""
+
+    def __init__(self, inventory: Inventory, *, clip: bool) -> None:
+        self._crs = inventory.grid.crs
+        aoi = inventory.aoi.to_crs(self._crs)
+        # Straight lines of the grid's zone are not straight in another one.
+        shape = shapely.segmentize((aoi if clip else aoi.box()).union, _SEGMENT_M)
+        self._aoi = Aoi(features=(shape,), crs=self._crs)
+        self._known: dict[tuple[object, ...], np.ndarray] = {}
+
+    def blocks(self, tile: Tile, image: Layout) -> np.ndarray:
+        """Tell for each block, bool of shape (block rows, block columns)."""
+        key = (tile, image.width, image.block_width, image.block_height)
+        if key not in self._known:
+            step = SIDE_M / image.width
+            rows, columns = image.counts.shape
+            lefts = tile.left + np.arange(columns) * image.block_width * step
+            tops = tile.top - np.arange(rows) * image.block_height * step
+            left, top = np.meshgrid(lefts, tops)
+            right = np.minimum(left + image.block_width * step, tile.left + SIDE_M)
+            bottom = np.maximum(top - image.block_height * step, tile.top - SIDE_M)
+            margin = _MARGIN_M if tile.crs == self._crs else _MARGIN_OF_OTHERS_M
+            boxes = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+            area = self._aoi.to_crs(tile.crs).union
+            shapely.prepare(area)
+            self._known[key] = shapely.intersects(area, boxes)
+        return self._known[key]
+
+
+async def _save(
+    session: Session,
+    sources: Sequence[Source],
+    root: Path,
+    area: _Area,
+    tick: Callable[[], object],
+) -> list[GoneError]:
+    """Copy file by file, some at once; return those that are gone."""
+    gone: list[GoneError] = []
+
+    async def prepare(source: Source) -> Copy | None:
+        try:
+            header = await read_header(session, source)
+        except GoneError as exc:
+            gone.append(exc)
+            return None
+        except ReadError as exc:
+            raise exc.at(**source.place) from exc.__cause__
+        layer, product = BANDS[source.band], Product.parse(source.item)
+        path = root / product.file(layer, source.resolution_m) if product else root
+        wanted = area.blocks(source.tile, header.layout) & (header.layout.counts > 0)
+        return await in_thread(plan_file, source, header, path, wanted)
+
+    async def write(copy: Copy) -> None:
+        try:
+            await write_copy(session, copy, max(1, session.transport.max_connections // count))
+        except ReadError as exc:
+            raise exc.at(**copy.source.place) from exc.__cause__
+        tick()
+
+    for first in range(0, len(sources), _AT_ONCE):
+        batch = sources[first : first + _AT_ONCE]
+        copies = [copy for copy in await gather(map(prepare, batch)) if copy is not None]
+        count = max(1, len(copies))
+        _check_space(root, sum(copy.head.total for copy in copies))
+        for _ in range(len(batch) - len(copies)):
+            tick()
+        await gather(map(write, copies))
+    return gone
+
+
+def _check_space(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        msg = (
+            f"{root} has {volume_text(free)} free, the next files need {volume_text(needed)}; "
+            "make room, or ask for a smaller area, fewer months or bands."
+        )
+        raise ExportError(msg)
+
+
+def _record(inventory: Inventory, root: Path) -> None:
+    """Keep what was asked for beside the files, and what was asked for before."""
+    for number in range(1, _MOST_RECORDS):
+        path = root / ("inventory.json" if number == 1 else f"inventory-{number}.json")
+        if not path.exists():
+            inventory.save(path)
+            return
+        fresh = inventory.save(root / ".inventory.json")
+        is_known = fresh.read_bytes() == path.read_bytes()
+        fresh.unlink()
+        if is_known:
+            return
+
+
+def warn_of_the_rest(inventory: Inventory) -> None:
+    """Warn where an area reaches past what a mirror was made for: it would be nodata there.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        Of a folder that may be a mirror.
+
+    Warns
+    -----
+    AoiWarning
+        Part of the area was not copied.
+    """
+    root = Path(inventory.archive_url)
+    if not root.is_dir():
+        return
+    shapes = []
+    for path in root.glob("inventory*.json"):
+        with contextlib.suppress(SelectionError):  # something else of that name
+            shapes.append(Inventory.load(path).aoi.to_crs(inventory.grid.crs).union)
+    area = inventory.aoi.to_crs(inventory.grid.crs).union
+    rest = area.difference(shapely.union_all(shapes).buffer(_MARGIN_M)).area / area.area
+    if shapes and rest > _ROUNDING_SHARE:
+        warnings.warn(
+            f"{rest:.1%} of the AOI lies outside the areas that were copied to the mirror {root}; "
+            "where it has no blocks pixels are nodata.",
+            AoiWarning,
+            stacklevel=3,
+        )
+
+
+def _at(inventory: Inventory, root: Path) -> Inventory:
+    """Say the same of the files in the mirror."""
+    moved = replace(inventory, archive_url=f"{root.as_posix()}/")
+    cells = []
+    for cell in inventory.cells:
+        bare = replace(cell, urls=("",) * len(cell.urls))
+        paths = [Path(moved.url(bare, band) or root) for band in range(len(cell.status))]
+        sizes = [path.stat().st_size if path.is_file() else None for path in paths]
+        status = [
+            GONE if has and size is None else known
+            for has, size, known in zip(cell.has, sizes, cell.status, strict=True)
+        ]
+        cells.append(replace(bare, sizes=tuple(sizes), status=tuple(status)))
+    return replace(moved, cells=tuple(cells))

@@ -1,0 +1,91 @@
+"""Names of places: an archive's files, in folders, on servers and in packed files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._transport import is_http
+
+_LAST_SLASHES = re.compile(r"(?<![:/])/*$")
+"""What a slash takes the place of; not those of memory://."""
+
+
+def end_folder(place: str) -> str:
+    """Put a slash behind a folder, in a chain such as ``zip://files::/data/mirror.zip`` too.
+
+    Parameters
+    ----------
+    place : str
+        As the user wrote it.
+
+    Returns
+    -------
+    str
+        A packed file by its absolute path, so that other processes find it too.
+
+    Raises
+    ------
+    SelectionError
+        There is no such file.
+    """
+    folder, chain, container = place.partition("::")
+    if not chain:
+        return _LAST_SLASHES.sub("/", folder)
+    if "://" not in container:
+        file = Path(container).expanduser().resolve()
+        if not file.is_file():
+            msg = f"no such file: {container!r} ({file}), the archive is {place!r}."
+            raise SelectionError(msg)
+        container = file.as_posix()
+    folder = folder if "://" in folder else f"{folder}://"
+    return f"{_LAST_SLASHES.sub('/', folder)}::{container}"
+
+
+def locate(archive_url: str, path: str) -> str:
+    """Name a place below an archive.
+
+    Parameters
+    ----------
+    archive_url : str
+        Where the archive's files begin.
+    path : str
+        Relative, with ``/``.
+
+    Returns
+    -------
+    str
+        A URL or path; in a chain such as ``zip://::/data/mirror.zip`` it goes into the archive.
+
+    Examples
+    --------
+    >>> locate("zip://files/::/data/mirror.zip", "32/U/PC/")
+    'zip://files/32/U/PC/::/data/mirror.zip'
+    """
+    folder, chain, container = archive_url.partition("::")
+    return folder + path + chain + container
+
+
+def is_below(archive_url: str, url: str) -> bool:
+    """Tell whether a file belongs to an archive.
+
+    Parameters
+    ----------
+    archive_url : str
+        Where the archive's files begin.
+    url : str
+        The file.
+
+    Returns
+    -------
+    bool
+        True on the same web server, or below the same folder.
+    """
+    folder, _, container = archive_url.partition("::")
+    place, _, within = url.partition("::")
+    if is_http(archive_url):
+        return urlsplit(url)[:2] == urlsplit(archive_url)[:2]
+    steps = re.split(r"[/\\]", place.removeprefix(folder))
+    return place.startswith(folder) and within == container and ".." not in steps

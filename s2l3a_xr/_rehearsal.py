@@ -1,0 +1,244 @@
+"""What computing an array reads, found by rehearsing it: no pixel is read here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+from dask._task_spec import DataNode, Task
+from dask.base import optimize
+from dask.blockwise import Blockwise
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.utils import key_split
+
+from s2l3a_xr._cube import L3AArray
+from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._request import Request
+
+_CHOOSING_STEPS = frozenset(
+    {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
+    | {"rechunk", "rechunk-merge", "rechunk-split"}
+)
+"""dask steps that choose pixels and change none."""
+
+
+def find_array(da: xr.DataArray) -> L3AArray | None:
+    """Find the lazy array that a DataArray's pixels come from.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from it by lazy steps.
+
+    Returns
+    -------
+    L3AArray or None
+        None where the pixels have been computed, or come from elsewhere or from several.
+    """
+    found = _arrays_of(da)
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def tokens_to_read(da: xr.DataArray) -> tuple[str, ...]:
+    """Name the requests that computing an array will read.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from such arrays by lazy steps.
+
+    Returns
+    -------
+    tuple of str
+        Empty where the pixels have been computed, or come from elsewhere.
+    """
+    return tuple(_arrays_of(da))
+
+
+def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
+    """Name the requests that an array comes from, by its graph or else by its attributes.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from such arrays.
+
+    Returns
+    -------
+    tuple of str
+        Tokens of requests.
+
+    Raises
+    ------
+    SelectionError
+        It does not say.
+    """
+    tokens = tokens_to_read(da)
+    if not tokens and "request" in da.attrs:
+        tokens = (str(da.attrs["request"]),)
+    if not tokens:
+        msg = (
+            "the array does not say which request it comes from: it was computed and lost its "
+            "attrs, or is not from open_l3a; ask the array that was opened."
+        )
+        raise SelectionError(msg)
+    return tokens
+
+
+def _arrays_of(da: xr.DataArray) -> dict[str, L3AArray]:
+    """Find the lazy arrays in a dask graph, by the token of their request."""
+    graph = da.__dask_graph__() or {}
+    found = {}
+    for layer in getattr(graph, "layers", {"": graph}).values():
+        if not isinstance(layer, Blockwise):
+            for node in layer.values():
+                array = _unwrap(node)
+                if array is not None:
+                    found[array.token] = array
+    return found
+
+
+def _unwrap(node: object) -> L3AArray | None:
+    """Look through the adapters that xarray lays around a backend's array."""
+    while node is not None and not isinstance(node, L3AArray):
+        node = getattr(node, "array", None)
+    return node
+
+
+def record_reads(da: xr.DataArray) -> tuple[Request, list[list[np.ndarray]]] | None:
+    """Find out which parts of a request computing an array would read, without reading.
+
+    The tasks that read are run on an array that only notes what it is asked for.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        As opened, or made from it by lazy steps.
+
+    Returns
+    -------
+    tuple of Request and list, or None
+        For each reading the positions along time, band, y and x; None where the pixels
+        have been computed, or come from elsewhere or from several requests.
+    """
+    array = find_array(da)
+    if array is None:
+        return None
+    recorded: list[list[np.ndarray]] = []
+    nothing = np.array(array.request.fill, array.dtype)
+
+    def note(axes: list[np.ndarray]) -> np.ndarray:
+        recorded.append(axes)
+        return np.broadcast_to(nothing, [len(axis) for axis in axes])
+
+    (optimized,) = optimize(_probed(da.data, note))
+    tasks = dict(optimized.__dask_graph__())
+    values = {key: node.value for key, node in tasks.items() if isinstance(node, DataNode)}
+    for task in tasks.values():
+        # The others work on what these give: nothing is read for them.
+        if isinstance(task, Task) and task.dependencies <= values.keys():
+            task(values)
+    return array.request, recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Origin:
+    """Where in a request an array's pixels come from, whatever its labels say.
+
+    Parameters
+    ----------
+    request : Request
+        The request.
+    times, bands : ndarray of int, shape (time, band)
+        Positions of each plane.
+    rows, columns : ndarray of int
+        Positions along y and x.
+    """
+
+    request: Request
+    times: np.ndarray
+    bands: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def source(self, time: int, band: int) -> tuple[str, str]:
+        """Tell which month and native band one plane is.
+
+        Parameters
+        ----------
+        time, band : int
+            Positions in the array.
+
+        Returns
+        -------
+        tuple of str
+            ``YYYY-MM`` and band.
+        """
+        year, month = self.request.months[int(self.times[time, band])]
+        return f"{year:04}-{month:02}", self.request.bands[int(self.bands[time, band])]
+
+
+def find_origin(da: xr.DataArray) -> Origin | None:
+    """Find out which pixels of a request an array holds, where it only chose among them.
+
+    The same choice is made among positions instead of pixels.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        Four dimensions, dask-backed.
+
+    Returns
+    -------
+    Origin or None
+        None where pixels may have been changed, or come from elsewhere.
+    """
+    array = find_array(da)
+    steps = {key_split(name).removeprefix("original-") for name in da.__dask_graph__().layers}
+    if array is None or not steps <= _CHOOSING_STEPS:
+        return None
+    every = slice(None)
+    return Origin(
+        request=array.request,
+        times=_positions(da, 0, (every, every, 0, 0)),
+        bands=_positions(da, 1, (every, every, 0, 0)),
+        rows=_positions(da, 2, (0, 0, every, 0)),
+        columns=_positions(da, 3, (0, 0, 0, every)),
+    )
+
+
+def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray:
+    """Ask where along one axis of the request a part of an array comes from."""
+
+    def give(axes: list[np.ndarray]) -> np.ndarray:
+        return np.broadcast_to(np.ix_(*axes)[axis], [len(positions) for positions in axes])
+
+    # Here and now: on a cluster these tasks would be taken for the ones that read.
+    found = _probed(da.data, give)[part].compute(scheduler="synchronous")
+    return np.asarray(found, dtype=np.int64)
+
+
+def _probed(data: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any:  # noqa: ANN401
+    """Rebuild a dask array around lazy arrays that ask a probe instead of reading."""
+    graph = data.__dask_graph__()
+    layers = dict(graph.layers)
+    for name, layer in layers.items():
+        if not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values()):
+            copies = {key: _with_probe(node, probe) for key, node in layer.items()}
+            layers[name] = MaterializedLayer(copies)
+    probed = HighLevelGraph(layers, graph.dependencies)
+    return dask.array.Array(probed, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
+
+
+def _with_probe(node: object, probe: Callable[[list[np.ndarray]], np.ndarray]) -> object:
+    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe."""
+    copied = copy.deepcopy(node)
+    array = _unwrap(copied)
+    if array is not None:
+        array.probe = probe
+    return copied
