@@ -27,7 +27,7 @@ from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
-from s2l3a_xr._rehearsal import Origin, find_origin, tokens_of, tokens_to_read
+from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
 
 Profile = Literal["compressed", "plain", "cog"]
 
@@ -142,11 +142,12 @@ def to_geotiff(
     cube = as_cube(da)
     raster = raster_of(cube)
     folder = Path(directory).expanduser().absolute()
-    jobs = _jobs(cube, folder, raster, profile)
+    origin = find_origin(cube if cube.chunks else _chunked(cube))
+    jobs = _jobs(cube, folder, raster, profile, origin)
     _make(folder)
     todo = [job for job in jobs if not _is_complete(job, raster, overwrite=overwrite)]
     if todo:
-        tasks = _tasks(_dask_array(cube), todo, raster, profile, _watch(cube))
+        tasks = _tasks(_dask_array(cube, origin), todo, raster, profile, _watch(cube))
         with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
             _compute(tasks, tick)
     return [job.path for job in jobs]
@@ -187,7 +188,9 @@ def _creation(raster: Raster, profile: str) -> dict[str, Any]:
     }
 
 
-def _jobs(cube: xr.DataArray, folder: Path, raster: Raster, profile: str) -> list[_Job]:
+def _jobs(
+    cube: xr.DataArray, folder: Path, raster: Raster, profile: str, origin: Origin | None
+) -> list[_Job]:
     days = [pd.Timestamp(value).strftime("%Y%m%d") for value in cube["time"].to_numpy()]
     names = [COMMON.get(str(value), str(value)) for value in cube["band"].to_numpy()]
     for name in names:
@@ -199,7 +202,6 @@ def _jobs(cube: xr.DataArray, folder: Path, raster: Raster, profile: str) -> lis
         if twice:
             msg = f"the array has several {what} ({', '.join(twice)}): their files would collide."
             raise ExportError(msg)
-    origin = find_origin(cube if cube.chunks else _chunked(cube))
     contents = _contents(cube, raster, profile, origin)
     return [
         _Job(
@@ -242,7 +244,10 @@ def _chunked(cube: xr.DataArray) -> xr.DataArray:
     return cube.chunk(dict(zip(cube.dims, sizes, strict=True)))
 
 
-def _dask_array(cube: xr.DataArray) -> Any:  # noqa: ANN401 - dask is untyped
+def _dask_array(cube: xr.DataArray, origin: Origin | None) -> Any:  # noqa: ANN401 - dask is untyped
+    planes = origin.planes() if origin is not None else None
+    if planes is not None:
+        return planes
     chunked = cube if cube.chunks else _chunked(cube)
     return chunked.chunk(dict.fromkeys(chunked.dims[2:], -1)).data
 
@@ -271,7 +276,8 @@ def _tasks(
     for members in groups.values():
         times = sorted({job.time for job in members})
         bands = sorted({job.band for job in members})
-        chunk = delayed(_hold)(pixels[times][:, bands])
+        part = pixels[as_run(np.array(times))][:, as_run(np.array(bands))]
+        chunk = delayed(_hold)(part)
         for job in members:
             plane = chunk[times.index(job.time), bands.index(job.band)]
             tasks.append(delayed(_write_plane)(plane, job, raster, profile, watch))

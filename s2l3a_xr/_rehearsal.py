@@ -11,12 +11,13 @@ import dask.array
 import numpy as np
 import xarray as xr
 from dask._task_spec import DataNode, Task
-from dask.base import optimize
+from dask.base import optimize, tokenize
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import key_split
+from xarray.core import indexing
 
-from s2l3a_xr._cube import L3AArray
+from s2l3a_xr._cube import L3AArray, auto_chunks
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._request import Request
 
@@ -166,6 +167,32 @@ class Origin:
     rows: np.ndarray
     columns: np.ndarray
 
+    def planes(self) -> dask.array.Array | None:
+        """Choose the same pixels anew, in chunks of whole planes.
+
+        However the array is cut, its planes are then read in as few tasks as
+        ``array.chunk-size`` allows, and none is put together from parts.
+
+        Returns
+        -------
+        dask.array.Array or None
+            Dims (time, band, y, x); None where bands come from different months.
+        """
+        times, bands = self.times[:, 0], self.bands[0]
+        if (self.times != times[:, None]).any() or (self.bands != bands).any():
+            return None
+        array = L3AArray(self.request)
+        key = tuple(as_run(index) for index in (times, bands, self.rows, self.columns))
+        lazy = indexing.LazilyIndexedArray(array, indexing.OuterIndexer(key))
+        chunks = auto_chunks(lazy.shape, array.dtype, dask.config.get("array.chunk-size"))
+        sizes = (*chunks[:2], -1, -1)
+        name = f"planes-{tokenize(array.token, key, sizes)}"
+        variable = xr.Variable(("time", "band", "y", "x"), lazy)
+        planes: dask.array.Array = variable.chunk(
+            dict(zip(variable.dims, sizes, strict=True)), name=name
+        ).data
+        return planes
+
     def source(self, time: int, band: int) -> tuple[str, str]:
         """Tell which month and native band one plane is.
 
@@ -181,6 +208,24 @@ class Origin:
         """
         year, month = self.request.months[int(self.times[time, band])]
         return f"{year:04}-{month:02}", self.request.bands[int(self.bands[time, band])]
+
+
+def as_run(index: np.ndarray) -> slice | np.ndarray:
+    """Make a slice of positions that follow each other: choosing by it copies nothing.
+
+    Parameters
+    ----------
+    index : ndarray of int
+        Positions along an axis.
+
+    Returns
+    -------
+    slice or ndarray
+        The same positions.
+    """
+    if index.size and np.all(np.diff(index) == 1):
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
 
 
 def find_origin(da: xr.DataArray) -> Origin | None:
