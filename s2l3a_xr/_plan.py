@@ -13,7 +13,7 @@ from s2l3a_xr._tiff import Layout
 MERGE_GAP = 8 * 1024
 """Ranges with no more bytes than this between them are fetched as one."""
 
-LONGEST_RANGE = 8 * 2**20
+LONGEST_RANGE = 4 * 2**20
 """Longer ranges are cut, so that connections share a large image."""
 
 MOST_RANGES = 50
