@@ -254,7 +254,8 @@ def merge_ranges(targets: Iterable[Target], layout: Layout) -> list[Range]:
         stop = offset + count
         if merged:
             start, end, members = merged[-1]
-            if offset - end <= MERGE_GAP and max(stop, end) - start <= LONGEST_RANGE:
+            longest = max(LONGEST_RANGE, end - start)
+            if offset - end <= MERGE_GAP and max(stop, end) - start <= longest:
                 merged[-1] = (start, max(stop, end), [*members, target])
                 continue
         merged.append((offset, stop, [target]))
