@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import DLR_FILES, Archive, Catalogue, open_archive
@@ -122,7 +123,8 @@ def open_place(archive: ArchiveLike) -> Archive | Catalogue:
 def _open_address(place: str) -> Archive | Catalogue:
     if place == DLR_STAC_NAME:
         return StacArchive()
-    if is_http(place) and place != DLR_FILES:
+    # What has DLR's own path is its tree, or a copy: asking would cost a round trip.
+    if is_http(place) and not place.rstrip("/").endswith(urlsplit(DLR_FILES).path.rstrip("/")):
         return WebPlace(url=place)
     file = Path(place).expanduser()
     if "://" not in place and place.lower().endswith((".json", ".geojson")) and file.is_file():
