@@ -35,6 +35,7 @@ from s2l3a_xr._sample._stac import STAC_PATH, StacSite
 HOST = "127.0.0.1"
 BASE_PATH = "/S2_L3A_WASP/files/"
 
+_ACCEPTING_S = 0.01
 _FORBIDDEN_IN_NAMES = re.compile(r"[\\:\0]")
 _EXTRA_BYTES = 16
 
@@ -166,7 +167,7 @@ class SampleServer:
         running, self._running = self._running, None
         if running is None:
             return
-        asyncio.run_coroutine_threadsafe(running.runner.cleanup(), running.loop).result()
+        asyncio.run_coroutine_threadsafe(_close(running.runner), running.loop).result()
         _end_loop(running.loop, running.thread)
 
     def __enter__(self) -> Self:
@@ -344,6 +345,11 @@ def serve_forever(
                 pass
         except KeyboardInterrupt:
             return
+
+
+async def _close(runner: web.ServerRunner) -> None:
+    await asyncio.sleep(_ACCEPTING_S)  # asyncio leaks connections that come while it closes
+    await runner.cleanup()
 
 
 def _end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
