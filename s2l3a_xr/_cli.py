@@ -167,6 +167,9 @@ def download(
     )
     transport = take_transport(given)
     grid, extent = take_grid(given)
+    if mirror is not None and grid.keys() - {"clip", "all_touched"}:
+        msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
+        raise click.UsageError(msg)
     if pinned:
         inventory = _load(pinned, given)
     else:

@@ -155,6 +155,7 @@ def test_a_host_that_is_allowed(run, fresh_server):
         (("--resampling", "average,cubic"), "says two things of all"),
         (("--like", "no.tif"), "'no.tif' does not exist"),
         (("--like", "text.tif"), "--like text.tif can't be read as a raster"),
+        (("--mirror", "m", "--crs", "EPSG:3035"), "--mirror copies files as they are"),
         (("--max-connections", "0"), "'--max-connections'"),
         (("--collection", "x", "--archive", "."), "needs the http(s) URL"),
     ],
