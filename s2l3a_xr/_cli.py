@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import warnings
@@ -15,18 +14,33 @@ import click
 from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
+from s2l3a_xr._cli_options import (
+    DEFAULT_BANDS,
+    GroupedCommand,
+    grid_options,
+    network_options,
+    option,
+    selection_options,
+    take_aoi,
+    take_archive,
+    take_grid,
+    take_transport,
+)
 from s2l3a_xr._errors import InputError, S2L3AError, S2L3AWarning, SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import xarray as xr
 
     from s2l3a_xr._inventory import Inventory
+    from s2l3a_xr._transport import Transport
 
-_DEFAULT_BANDS = "B2,B3,B4,B8"
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE = 1, 2, 3
+_EXITS = """\b
+Exit codes: 0 done; 1 the archive failed or has nothing of it; 2 what was asked
+for can't be done (options, AOI, files in the way); 3 done but for reads that
+failed (download --keep-going). s2l3a --debug COMMAND shows a traceback."""
 _REPORT = "s2_l3a_failures.json"
+_FAILURES, _OUTPUT = "Missing and failed", "Output"
 
 
 class _Group(click.Group):
@@ -38,11 +52,13 @@ class _Group(click.Group):
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
-            except S2L3AError as exc:
-                if ctx.params.get("debug"):
+            except (S2L3AError, OSError) as exc:
+                # Who closed the pipe has seen enough: click ends quietly.
+                if ctx.params.get("debug") or isinstance(exc, BrokenPipeError):
                     raise
                 click.echo(f"Error: {exc}", err=True)
-                ctx.exit(_EXIT_BAD_INPUT if isinstance(exc, InputError) else _EXIT_FAILED)
+                is_input = isinstance(exc, (InputError, OSError))
+                ctx.exit(_EXIT_BAD_INPUT if is_input else _EXIT_FAILED)
 
 
 def _show_warning(
@@ -51,31 +67,7 @@ def _show_warning(
     click.echo(f"{category.__name__}: {message}", err=True)
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Say what is wanted, the same in every command that searches."""
-    for option in (
-        click.option(
-            "--verify/--no-verify",
-            default=None,
-            help="List every product's folder, however many, or none. [default: up to 300]",
-        ),
-        click.option(
-            "--archive",
-            help="URL or folder in DLR's layout, a STAC API's URL, a STAC .json file, or dlr-stac. "
-            "[default: DLR's server]",
-        ),
-        click.option(
-            "--bands", default=_DEFAULT_BANDS, show_default=True, help="Native or common."
-        ),
-        click.option("--time", help="Instead of years and months: 2021-03/2021-10."),
-        click.option("--months", help="3-10 or 3,5,7. [default: all]"),
-        click.option("--years", help="2021 or 2019-2021. [default: all that there are]"),
-    ):
-        command = option(command)
-    return command
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXITS)
 @click.version_option(__version__, prog_name="s2l3a")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
@@ -85,72 +77,83 @@ def main(debug: bool) -> None:
     """
 
 
-@main.command()
+@main.command(cls=GroupedCommand, epilog=_EXITS)
 @click.argument("aoi")
-@_options
-@click.option(
+@selection_options
+@network_options
+@option(
+    _OUTPUT,
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep what was found, for download --inventory: .json, .geojson or .parquet.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def search(aoi: str, save: Path | None, as_json: bool, **selection: Any) -> None:  # noqa: ANN401 - of the options above
+@option(_OUTPUT, "--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - of the options above
     """Say what the archive has for AOI; nothing is downloaded."""
-    inventory = _search(aoi, selection)
+    transport = take_transport(given)
+    inventory = _search(take_aoi(aoi), given, transport)
     if save is not None:
         inventory.save(save)
     click.echo(_as_json(inventory) if as_json else repr(inventory))
 
 
-@main.command()
+@main.command(cls=GroupedCommand, epilog=_EXITS)
 @click.argument("places", nargs=-1, metavar="AOI OUT")
-@_options
-@click.option(
+@option(
+    "Selection",
     "--inventory",
     "pinned",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Instead of AOI and all that selects: what search --save has kept.",
 )
-@click.option(
-    "--mirror",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
-)
-@click.option(
-    "--profile",
-    type=click.Choice(["compressed", "plain", "cog"]),
-    default="compressed",
-    show_default=True,
-    help="How the files are packed.",
-)
-@click.option("--no-clip", is_flag=True, help="Keep AOI's bounding box instead of clipping.")
-@click.option(
+@selection_options
+@grid_options
+@option(
+    _FAILURES,
     "--missing",
     type=click.Choice(["warn", "keep", "raise"]),
     default="warn",
     show_default=True,
     help="Leave empty months out, write them as nodata, or stop.",
 )
-@click.option(
+@option(
+    _FAILURES,
     "--keep-going",
     is_flag=True,
     help=f"Write nodata where a read fails, list it in OUT/{_REPORT}, and exit with 3.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that hold something else.")
-@click.option("--quiet", is_flag=True, help="No summary and no progress bar.")
-def download(  # noqa: PLR0913, PLR0917 - click hands options over by name
+@option(
+    _OUTPUT,
+    "--profile",
+    type=click.Choice(["compressed", "plain", "cog"]),
+    default="compressed",
+    show_default=True,
+    help="How the files are packed: DEFLATE in tiles, uncompressed strips, or cloud-optimised "
+    "with overviews.",
+)
+@option(
+    _OUTPUT,
+    "--mirror",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
+)
+@option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
+@option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
+@network_options
+def download(
     places: tuple[str, ...],
     pinned: Path | None,
     mirror: Path | None,
     profile: Any,  # noqa: ANN401 - one of the choices
-    no_clip: bool,
     missing: Any,  # noqa: ANN401 - one of the choices
     keep_going: bool,
     overwrite: bool,
     quiet: bool,
-    **selection: Any,  # noqa: ANN401 - of the options above
+    **given: Any,  # noqa: ANN401 - of the options above
 ) -> None:
     """Write AOI's months and bands as GeoTIFFs into the folder OUT.
+
+    Give no AOI with --inventory; it may be left out with --like, and OUT with --mirror.
 
     The files are named as eCognition projects expect, such as s2_l3a_20210315_blue.tif.
     Files that are there already and complete are skipped: after a failure, the same command
@@ -158,18 +161,41 @@ def download(  # noqa: PLR0913, PLR0917 - click hands options over by name
     """
     from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
 
-    aoi, out = _places(places, needs_aoi=pinned is None, needs_out=mirror is None)
-    inventory = _load(pinned, selection) if pinned else _search(aoi, selection)
+    has_extent = given["like"] is not None
+    aoi, out = _places(
+        places, may_lack_aoi=has_extent, pinned=pinned is not None, needs_out=mirror is None
+    )
+    transport = take_transport(given)
+    grid, extent = take_grid(given)
+    if mirror is not None and grid.keys() - {"clip", "all_touched"}:
+        msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
+        raise click.UsageError(msg)
+    if pinned:
+        inventory = _load(pinned, given)
+    else:
+        inventory = _search(take_aoi(aoi) if aoi else extent, given, transport)
+        if not aoi:
+            grid["clip"] = False
     if not quiet:
         click.echo(inventory.summary(), err=True)
     if mirror is not None:
-        inventory = save_archive(inventory, mirror, clip=not no_clip, progress=not quiet)
+        inventory = save_archive(
+            inventory,
+            mirror,
+            clip=grid.get("clip", True),
+            progress=not quiet,
+            transport=transport,
+        )
         click.echo(inventory.archive_url)
     if not out:
         return
     began = datetime.now(UTC)
     da = open_l3a(
-        inventory=inventory, clip=not no_clip, missing=missing, fail_on_error=not keep_going
+        inventory=inventory,
+        missing=missing,
+        fail_on_error=not keep_going,
+        transport=transport,
+        **grid,
     )
     for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
         click.echo(path)
@@ -272,15 +298,18 @@ def _picture(da: xr.DataArray, out: Path) -> Path | None:
     return quicklook(da, out / "quicklook.png")
 
 
-def _places(given: tuple[str, ...], *, needs_aoi: bool, needs_out: bool) -> tuple[str, str]:
+def _places(
+    given: tuple[str, ...], *, may_lack_aoi: bool, pinned: bool, needs_out: bool
+) -> tuple[str, str]:
     """Tell AOI and OUT apart; each is empty where it is not needed and not given."""
     left = list(given)
-    aoi = left.pop(0) if needs_aoi and left else ""
+    takes_aoi = not pinned and (len(left) > 1 or not may_lack_aoi)
+    aoi = left.pop(0) if takes_aoi and left else ""
     out = left.pop(0) if left else ""
     if left:
         msg = f"Got unexpected extra argument ({left[0]})"
         raise click.UsageError(msg)
-    for name, is_lacking in (("AOI", needs_aoi and not aoi), ("OUT", needs_out and not out)):
+    for name, is_lacking in (("AOI", takes_aoi and not aoi), ("OUT", needs_out and not out)):
         if is_lacking:
             msg = f"Missing argument '{name}'."
             raise click.UsageError(msg)
@@ -290,37 +319,27 @@ def _places(given: tuple[str, ...], *, needs_aoi: bool, needs_out: bool) -> tupl
 def _load(pinned: Path, selection: dict[str, Any]) -> Inventory:
     from s2l3a_xr import Inventory  # noqa: PLC0415 - heavy; --help stays quick
 
-    given = [name for name, value in selection.items() if value not in {None, _DEFAULT_BANDS}]
+    given = [name for name, value in selection.items() if value not in {None, DEFAULT_BANDS}]
     if given:
         msg = f"--inventory settles {', '.join(given)} already; search again with other options."
         raise SelectionError(msg)
     return Inventory.load(pinned)
 
 
-def _search(aoi: str, selection: dict[str, Any]) -> Inventory:
+def _search(aoi: Any, selection: dict[str, Any], transport: Transport) -> Inventory:  # noqa: ANN401 - many forms
     from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
 
-    bands = (selection.pop("bands") or "").split(",")
+    bands = (selection["bands"] or "").split(",")
     return search_l3a(
-        _aoi(aoi),
+        aoi,
         years=selection["years"],
         months=selection["months"],
         time=selection["time"],
         bands=[band.strip() for band in bands],
-        archive=selection["archive"],
+        archive=take_archive(selection["archive"], selection["collection"]),
         verify="auto" if selection["verify"] is None else selection["verify"],
+        transport=transport,
     )
-
-
-def _aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
-    parts = text.split(",")
-    if len(parts) != 4 or os.path.exists(text):  # noqa: PLR2004, PTH110 - four bounds
-        return text
-    try:
-        return tuple(float(part) for part in parts)
-    except ValueError as exc:
-        msg = f"AOI {text!r} is neither a file nor minx,miny,maxx,maxy."
-        raise SelectionError(msg) from exc
 
 
 def _as_json(inventory: Inventory) -> str:

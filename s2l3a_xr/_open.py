@@ -17,7 +17,7 @@ from xarray.core import indexing
 from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError
+from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact
 from s2l3a_xr._failures import listen
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
@@ -313,7 +313,7 @@ def _attrs(request: Request, inventory: Inventory, array: L3AArray) -> dict[str,
         **_meaning(request),
         "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
         "institution": "German Aerospace Center (DLR), Earth Observation Center",
-        "source": request.archive_url,
+        "source": redact(request.archive_url),
         "references": inventory.origin.references,
         "license": inventory.origin.license,
         "attribution": "DLR; contains modified Copernicus Sentinel data",

@@ -58,6 +58,7 @@ STAGES = (
     "_plot",
     "_accessor",
     "__init__",
+    "_cli_options",
     "_cli",
 )
 """Bottom to top. A stage is a module, or a folder of modules; `__init__` is the public face."""

@@ -426,3 +426,9 @@ def test_masks_say_what_they_are(server):
     flags = open_l3a(AOI, time="2021-05", bands="FLG", archive=server.url)
     assert flags.dtype == np.uint8
     assert "class of the pixel" in flags.attrs["long_name"]
+
+
+def test_attrs_tell_no_password(server):
+    url = server.url.replace("//", "//me:secret@")
+    da = open_l3a((11.68, 51.94, 11.70, 51.96), time="2021-05", bands="B4", archive=url)
+    assert da.attrs["source"] == server.url

@@ -181,7 +181,7 @@ class StacArchive:
             msg = (
                 f"{redact(self.url)} has no collection {self.collection!r}; it has "
                 f"{told or 'none'}{more}. Choose with "
-                f"archive=s2l3a_xr.StacArchive({redact(self.url)!r}, collection=…)."
+                f"archive=s2l3a_xr.StacArchive({redact(self.url)!r}, collection=…) (--collection)."
             )
             raise ArchiveError(msg) from exc
 

@@ -148,5 +148,5 @@ def _checked_url(url: str) -> str:
 def _leads(url: str, where: str, host: str | None) -> str:
     return (
         f"a link leads {where}, {redact(url)[:200]}; if you trust it, pass "
-        f"transport=Transport(allowed_hosts=({host!r},))"
+        f"transport=Transport(allowed_hosts=({host!r},)) (--allow-host)"
     )

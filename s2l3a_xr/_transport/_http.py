@@ -288,7 +288,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         if led.hostname != asked.hostname and led.hostname not in self._transport.allowed_hosts:
             msg = (
                 f"the server redirects to another host, {led.hostname}; if you trust it, pass "
-                f"transport=Transport(allowed_hosts=({led.hostname!r},))"
+                f"transport=Transport(allowed_hosts=({led.hostname!r},)) (--allow-host)"
             )
             raise TransportError(msg, url=url)
         return target

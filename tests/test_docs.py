@@ -1,0 +1,82 @@
+"""What the pages say is true: their Python runs, their links lead somewhere, their numbers hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import shapely
+
+import s2l3a_xr
+from s2l3a_xr import _plan, _store
+from s2l3a_xr._transport import _answer, _http
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+"""Blocks called "python internet" are for readers alone."""
+
+AREA = (11.68, 51.94, 11.70, 51.96)
+AREAS = {"aoi-over-two-zones.md": (11.95, 51.95, 13.6, 51.96)}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.fixture
+def dlr(server, monkeypatch):
+    """Let the sample server be DLR's."""
+    monkeypatch.setattr("s2l3a_xr._archive.DLR_FILES", server.url)
+    defaults = (server.stac_url, "S2_L3A_WASP")
+    monkeypatch.setattr(s2l3a_xr.StacArchive.__init__, "__defaults__", defaults)
+    return server
+
+
+@every_page
+@pytest.mark.usefixtures("dlr")
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    area = shapely.box(*AREAS.get(page.name, AREA))
+    (tmp_path / "aoi.geojson").write_text(json.dumps(shapely.geometry.mapping(area)), "utf-8")
+    text = page.read_text("utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", s2l3a_xr.S2L3AWarning)
+        names = {
+            "s2l3a_xr": s2l3a_xr,
+            "other": s2l3a_xr.open_l3a("aoi.geojson", time="2021-05", crs=3035),
+        }
+        for block in BLOCK.finditer(text):
+            lines_above = "\n" * text.count("\n", 0, block.start(1))
+            exec(compile(lines_above + block[1], str(page), "exec"), names)  # noqa: S102 - our own
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target:
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_index_has_every_page():
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    assert [p.name for p in PAGES[1:] if p.name != "index.md" and f"({p.name})" not in index] == []
+
+
+def test_numbers_of_the_network():
+    text = (ROOT / "docs" / "network.md").read_text("utf-8")
+    for setting in fields(s2l3a_xr.Transport):
+        assert f"| `{setting.name}` | {setting.default} |" in text
+    for told in (
+        f"at most {_plan.MERGE_GAP // 2**10} KiB",
+        f"over {_plan.LONGEST_RANGE // 2**20} MiB",
+        f"up to {_plan.MOST_RANGES} ranges",
+        f"for {_http._LONGEST_PAUSE_S:g} s at most",
+        f"within the last {_http._RECENT_S:g} s",
+        f"until {_store._KEEP_SHARE * 100:.0f} % are left",
+        ", ".join(map(str, sorted(_answer._TRANSIENT))),
+    ):
+        assert told in text, told
