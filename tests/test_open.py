@@ -17,7 +17,16 @@ import shapely
 import xarray as xr
 
 import s2l3a_xr
-from s2l3a_xr import MissingError, MissingWarning, SelectionError, open_l3a
+from s2l3a_xr import (
+    AoiWarning,
+    MissingError,
+    MissingWarning,
+    S2L3AWarning,
+    SelectionError,
+    open_l3a,
+    save_archive,
+    search_l3a,
+)
 from s2l3a_xr._sample import SAMPLE_AOI, Fault, SampleServer
 
 AOI = (11.68, 51.94, 11.74, 51.98)
@@ -426,3 +435,23 @@ def test_masks_say_what_they_are(server):
     flags = open_l3a(AOI, time="2021-05", bands="FLG", archive=server.url)
     assert flags.dtype == np.uint8
     assert "class of the pixel" in flags.attrs["long_name"]
+
+
+def test_nothing_but_empty_months_is_an_error(server, tmp_path):
+    aoi = (11.70, 51.95, 11.72, 51.96)
+    found = search_l3a(aoi, years=2021, months=[5, 6], bands=["B4"], archive=server.url)
+    save_archive(found, tmp_path, progress=False)
+    with pytest.raises(
+        MissingError, match=r"0 of 2 files: nothing in 2021-05, 2021-06 \(bands B11"
+    ):
+        open_l3a(aoi, years=2021, months=[5, 6], bands=["B11"], archive=tmp_path)
+    kept = open_l3a(aoi, years=2021, months=[5, 6], bands=["B11"], archive=tmp_path, missing="keep")
+    assert (kept == -10000).all()
+
+
+def test_warnings_name_the_line_of_the_user(server):
+    aoi = (11.70, 51.95, 16.0, 51.96)
+    with pytest.warns(S2L3AWarning) as caught:
+        open_l3a(aoi, years=2021, months=[6, 7], bands=["B4"], archive=server.url)
+    assert {warning.category for warning in caught} == {AoiWarning, MissingWarning}
+    assert {warning.filename for warning in caught} == {__file__}
