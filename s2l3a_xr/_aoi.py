@@ -196,6 +196,8 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
     file = Path(path).expanduser()
     if not os.fspath(path) or not file.exists():
         msg = f"no such AOI file: {os.fspath(path)!r} (looked in {Path.cwd()}); check the path."
+        if "," in os.fspath(path):
+            msg += " No text but (minx, miny, maxx, maxy) or shapely.from_wkt(…) is an area."
         raise AoiError(msg)
     try:
         read = [
@@ -205,7 +207,7 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
             if kind is not None
         ]
     except _UNREADABLE as exc:
-        reason = str(exc).partition("; It might help")[0]  # GDAL on its drivers
+        reason = str(exc).partition("; It might help")[0].rstrip(".")  # GDAL on its drivers
         msg = (
             f"{file} can't be read as a vector file (GeoJSON, GPKG, Shapefile, KML): {reason}; "
             "see that it is whole, or export it anew."

@@ -353,7 +353,7 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     if "::" not in place and "://" not in place:
         folder = Path(place).expanduser().resolve()
         if not place or not folder.is_dir():
-            msg = f"no such archive folder: {place!r} ({folder}); give a folder or a URL."
+            msg = f"no such archive folder: {place!r} ({folder}); give a folder, URL or 'dlr-stac'."
             raise SelectionError(msg)
         place = folder.as_posix()
     return FolderArchive(url=end_folder(place))

@@ -227,7 +227,7 @@ class Inventory:
         Raises
         ------
         ImportError
-            matplotlib is not there (``pip install s2l3a_xr[plot]``).
+            matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
         """
         return plot_tiles(self.to_geodataframe(), self._area(), ax)
 
@@ -247,7 +247,7 @@ class Inventory:
         Raises
         ------
         ImportError
-            folium is not there (``pip install s2l3a_xr[explore]``).
+            folium is not there (``pip install "s2l3a_xr[explore]"``).
         """
         return explore_tiles(self.to_geodataframe(), self._area(), **options)
 

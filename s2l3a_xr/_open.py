@@ -30,6 +30,7 @@ from s2l3a_xr._target import (
     GeoBoxLike,
     Resampling,
     area_of,
+    check_wishes,
     given_grid,
     kernels_for,
     label_like,
@@ -182,6 +183,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         _check_alone(**asked, bands=bands, verify=None if verify == "auto" else verify)
         if not isinstance(inventory, Inventory):
             inventory = Inventory.load(inventory)
+    check_wishes(crs, resolution, resampling)
     settings = transport or Transport()
     if inventory is None:
         inventory = search_l3a(

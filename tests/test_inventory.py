@@ -233,13 +233,13 @@ def test_extras_that_are_absent_are_named(tree, monkeypatch):
     tree.lay("32UPC", 3)
     found = tree.search(years=2021, months=3)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"pip install s2l3a_xr\[plot\]"):
+    with pytest.raises(ImportError, match=r'pip install "s2l3a_xr\[plot\]"'):
         found.plot()
     monkeypatch.setitem(sys.modules, "folium", None)
-    with pytest.raises(ImportError, match=r"pip install s2l3a_xr\[explore\]"):
+    with pytest.raises(ImportError, match=r'pip install "s2l3a_xr\[explore\]"'):
         found.explore()
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(s2l3a_xr.ExportError, match=r"pip install s2l3a_xr\[io\]"):
+    with pytest.raises(s2l3a_xr.ExportError, match=r'pip install "s2l3a_xr\[io\]"'):
         found.save("pin.parquet")
 
 

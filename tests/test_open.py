@@ -455,3 +455,20 @@ def test_warnings_name_the_line_of_the_user(server):
         open_l3a(aoi, years=2021, months=[6, 7], bands=["B4"], archive=server.url)
     assert {warning.category for warning in caught} == {AoiWarning, MissingWarning}
     assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"resolution": 15},
+        {"crs": "EPSG:99999"},
+        {"crs": "EPSG:4326"},
+        {"crs": "EPSG:4326", "resolution": 10},
+        {"resampling": "lanczos"},
+        {"resampling": {"B99": "cubic"}},
+    ],
+)
+def test_wishes_that_can_not_be_are_refused_before_the_archive_is_asked(fresh_server, wish):
+    with pytest.raises(SelectionError):
+        open_l3a(AOI, years=2021, archive=fresh_server.url, **wish)
+    assert not fresh_server.log
