@@ -180,7 +180,7 @@ class L3AAccessor:
         try:
             from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
         except ImportError as exc:
-            msg = "pictures need matplotlib: pip install 's2l3a_xr[plot]'."
+            msg = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
             raise ImportError(msg) from exc
 
         return quicklook(self._da, path, bands=bands, columns=columns)

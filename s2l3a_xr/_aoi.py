@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._errors import AoiError, AoiWarning
+from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
 
 LONLAT = "EPSG:4326"
 _PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
@@ -197,6 +196,8 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
     file = Path(path).expanduser()
     if not os.fspath(path) or not file.exists():
         msg = f"no such AOI file: {os.fspath(path)!r} (looked in {Path.cwd()}); check the path."
+        if "," in os.fspath(path):
+            msg += " No text but (minx, miny, maxx, maxy) or shapely.from_wkt(…) is an area."
         raise AoiError(msg)
     try:
         read = [
@@ -206,7 +207,7 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
             if kind is not None
         ]
     except _UNREADABLE as exc:
-        reason = str(exc).partition("; It might help")[0]  # GDAL on its drivers
+        reason = str(exc).partition("; It might help")[0].rstrip(".")  # GDAL on its drivers
         msg = (
             f"{file} can't be read as a vector file (GeoJSON, GPKG, Shapefile, KML): {reason}; "
             "see that it is whole, or export it anew."
@@ -289,11 +290,10 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
     invalid = ~shapely.is_valid(flat)
     if invalid.any():
         reason = shapely.is_valid_reason(flat[invalid][0])
-        warnings.warn(
+        warn_user(
             f"{invalid.sum()} AOI geometr{'y is' if invalid.sum() == 1 else 'ies are'} invalid and "
             f"repaired with shapely.make_valid (first: {reason}); check the area.",
             AoiWarning,
-            stacklevel=2,
         )
         flat[invalid] = [_repaired(shape) for shape in flat[invalid]]
     kept = [polygon for shape in flat if (polygon := _polygonal(shape)) is not None]
@@ -302,10 +302,9 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
         msg = f"the AOI has no polygon, only {kinds}; buffer points and lines first."
         raise AoiError(msg)
     if len(kept) < len(flat):
-        warnings.warn(
+        warn_user(
             f"{len(flat) - len(kept)} of {len(flat)} AOI geometries are no polygons: left out.",
             AoiWarning,
-            stacklevel=2,
         )
     return tuple(kept)
 

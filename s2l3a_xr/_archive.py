@@ -18,7 +18,7 @@ from s2l3a_xr._loop import gather
 from s2l3a_xr._places import end_folder, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._selection import Month
-from s2l3a_xr._transport import Session, Transport, is_http
+from s2l3a_xr._transport import Session, Transport, is_http, is_local
 
 DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 """DLR's download server, read without login."""
@@ -214,7 +214,7 @@ class FolderArchive:
         return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
 
     async def entries(self, session: Session, folder: str) -> tuple[Entry, ...]:
-        """List a folder below the archive; what was listed is remembered for some minutes.
+        """List a folder below the archive; unless it is local, it is remembered for some minutes.
 
         Parameters
         ----------
@@ -229,11 +229,11 @@ class FolderArchive:
             Empty where there is no such folder.
         """
         url = locate(self.url, folder)
-        still_fresh = int(time.monotonic() // _FRESH_S)
+        if is_local(url):  # quick to list, and a mirror may grow meanwhile
+            return await _read_folder(session, url)
         read = _read_page if is_http(url) else _read_folder
-        entries: tuple[Entry, ...] = await session.listings.get(
-            (url, still_fresh), lambda: read(session, url)
-        )
+        key = (url, int(time.monotonic() // _FRESH_S))
+        entries: tuple[Entry, ...] = await session.listings.get(key, lambda: read(session, url))
         return entries
 
 
@@ -353,7 +353,7 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     if "::" not in place and "://" not in place:
         folder = Path(place).expanduser().resolve()
         if not place or not folder.is_dir():
-            msg = f"no such archive folder: {place!r} ({folder}); give a folder or a URL."
+            msg = f"no such archive folder: {place!r} ({folder}); give a folder, URL or 'dlr-stac'."
             raise SelectionError(msg)
         place = folder.as_posix()
     return FolderArchive(url=end_folder(place))

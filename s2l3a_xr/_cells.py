@@ -61,16 +61,16 @@ def count_kinds(cells: Sequence[Cell]) -> list[str]:
     Returns
     -------
     list of str
-        Lines on statuses other than available, versions and platforms.
+        Lines on statuses where some are not available, versions and platforms.
     """
     status = Counter(status for cell in cells for status in cell.status)
-    odd = [f"{status[name]} {name}" for name in STATUSES if name != AVAILABLE and status[name]]
+    told = [f"{status[name]} {name}" for name in STATUSES if status[name]]
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for product in (cell.product for cell in cells):
         if product is not None:
             kinds["versions"][product.version] += 1
             kinds["platforms"][product.platform] += 1
-    lines = [f"of the files {', '.join(odd)}"] if odd else []
+    lines = [f"file status: {', '.join(told)}"] if set(status) - {AVAILABLE} else []
     for name, counts in kinds.items():
         lines.append(f"{name} {', '.join(f'{kind} ({n})' for kind, n in sorted(counts.items()))}")
     return lines

@@ -89,7 +89,10 @@ def main(debug: bool) -> None:
 )
 @option(_OUTPUT, "--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - of the options above
-    """Say what the archive has for AOI; nothing is downloaded."""
+    """Say what the archive has for AOI.
+
+    Listings alone are read, no pixels.
+    """
     transport = take_transport(given)
     inventory = _search(take_aoi(aoi), given, transport)
     if save is not None:
@@ -151,13 +154,13 @@ def download(
     quiet: bool,
     **given: Any,  # noqa: ANN401 - of the options above
 ) -> None:
-    """Write AOI's months and bands as GeoTIFFs into the folder OUT.
+    """Write AOI as GeoTIFFs to the folder OUT.
 
     Give no AOI with --inventory; it may be left out with --like, and OUT with --mirror.
 
-    The files are named as eCognition projects expect, such as s2_l3a_20210315_blue.tif.
-    Files that are there already and complete are skipped: after a failure, the same command
-    reads again what failed.
+    There is a file for each month and band, named as eCognition projects expect, such as
+    s2_l3a_20210315_blue.tif. Files that are there already and complete are skipped: after a
+    failure, the same command reads again what failed.
     """
     from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
 
@@ -221,7 +224,10 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
 @main.command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path), default="demo")
 def demo(out: Path) -> None:
-    """Run the main job on the embedded sample archive, writing to the folder OUT."""
+    """Run the main job on the sample archive.
+
+    GeoTIFFs, a picture and the area are written to the folder OUT.
+    """
     from s2l3a_xr import open_l3a, search_l3a, to_geotiff  # noqa: PLC0415 - heavy
     from s2l3a_xr._sample import (  # noqa: PLC0415 - heavy
         SAMPLE_AOI,
@@ -240,6 +246,7 @@ def demo(out: Path) -> None:
         months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
         inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
         click.echo(f"{inventory!r}\n")
+        click.echo("Most of a sample file is empty: more of it than that lies in the area.\n")
         server.clear_log()
         began = time.perf_counter()
         da = open_l3a(inventory=inventory)
@@ -255,7 +262,8 @@ def demo(out: Path) -> None:
     )
     for path in paths:
         click.echo(f"  {path.name}")
-    click.echo(f"Look at {picture}." if picture else "For a picture: pip install s2l3a_xr[plot]")
+    hint = 'For a picture: pip install "s2l3a_xr[plot]"'
+    click.echo(f"Look at {picture}." if picture else hint)
 
 
 @main.command("serve-sample")
@@ -271,7 +279,10 @@ def serve_sample(port: int, latency: float) -> None:
             root,
             port=port,
             latency_s=latency,
-            ready=lambda url: click.echo(f"Serving {url} (Ctrl-C ends it); pass it as --archive."),
+            ready=lambda url: click.echo(
+                f"Serving {url} (Ctrl-C ends it); pass it as --archive. For example:\n"
+                f"s2l3a search 11.68,51.94,11.76,51.99 --archive {url}"
+            ),
         )
     except (OSError, OverflowError) as exc:
         msg = f"port {port} can't be used ({exc}); choose another with --port, 0 takes any."
@@ -307,7 +318,8 @@ def _places(
     aoi = left.pop(0) if takes_aoi and left else ""
     out = left.pop(0) if left else ""
     if left:
-        msg = f"Got unexpected extra argument ({left[0]})"
+        beside = "" if not pinned else ": with --inventory, OUT is the only one"
+        msg = f"Got unexpected extra argument ({left[0]}){beside}"
         raise click.UsageError(msg)
     for name, is_lacking in (("AOI", takes_aoi and not aoi), ("OUT", needs_out and not out)):
         if is_lacking:

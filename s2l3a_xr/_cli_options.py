@@ -278,16 +278,17 @@ def take_aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
     Raises
     ------
     SelectionError
-        Four parts that are no numbers.
+        Neither a file nor four numbers.
     """
     parts = text.split(",")
-    if len(parts) != 4 or os.path.exists(text):  # noqa: PLR2004, PTH110 - four bounds
+    if len(parts) == 1 or os.path.exists(text):  # noqa: PTH110 - text may be too long for a path
         return text
     try:
-        return tuple(float(part) for part in parts)
+        left, bottom, right, top = map(float, parts)
     except ValueError as exc:
         msg = f"AOI {text!r} is neither a file nor minx,miny,maxx,maxy."
         raise SelectionError(msg) from exc
+    return left, bottom, right, top
 
 
 def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: ANN401 - a name or StacArchive

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
@@ -12,7 +11,7 @@ from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin,
 from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._dated import in_either_layout
-from s2l3a_xr._errors import AoiWarning, MissingError, SelectionError, redact
+from s2l3a_xr._errors import MissingError, SelectionError, redact
 from s2l3a_xr._grid import grid_around, home_crs
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._loop import gather
@@ -205,13 +204,6 @@ def _cover_months(
     for tile in offered:
         gaps[tile.name] = sum((tile.name, month) not in products for month in asked)
     cover = _fewest_zones(aoi, offered, gaps)
-    if cover.uncovered > 0:
-        warnings.warn(
-            f"{cover.uncovered:.1%} of the AOI lies outside the tiles that the archive offers; "
-            "it stays nodata.",
-            AoiWarning,
-            stacklevel=2,
-        )
     home = home_crs(aoi, cover.tiles)
     return cover, {
         month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)

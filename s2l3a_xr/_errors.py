@@ -28,7 +28,9 @@ User info and queries of URLs reach neither messages nor attributes.
 
 from __future__ import annotations
 
+import inspect
 import re
+import warnings
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s<>]+")
 _USER_INFO = re.compile(r"(?<=//)[^/\s?#]*@")
@@ -211,3 +213,19 @@ class MissingWarning(S2L3AWarning):
 
 class ReadFailedWarning(S2L3AWarning):
     """What could not be read became nodata, as ``fail_on_error=False`` asks for."""
+
+
+def warn_user(message: str, category: type[S2L3AWarning]) -> None:
+    """Warn of what a user's line brought about, naming that line and none of this package.
+
+    Parameters
+    ----------
+    message : str
+        What it is, and what to do.
+    category : type
+        Which kind of warning.
+    """
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("s2l3a_xr."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -23,7 +23,7 @@ from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin
 from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band
-from s2l3a_xr._selection import Month
+from s2l3a_xr._selection import Month, spans_text
 from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Inventory:
         Raises
         ------
         ImportError
-            matplotlib is not there (``pip install s2l3a_xr[plot]``).
+            matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
         """
         return plot_tiles(self.to_geodataframe(), self._area(), ax)
 
@@ -247,7 +247,7 @@ class Inventory:
         Raises
         ------
         ImportError
-            folium is not there (``pip install s2l3a_xr[explore]``).
+            folium is not there (``pip install "s2l3a_xr[explore]"``).
         """
         return explore_tiles(self.to_geodataframe(), self._area(), **options)
 
@@ -319,7 +319,7 @@ class Inventory:
         lines = [
             f"tiles {', '.join(self.tiles)} of {redact(self.archive_url)}",
             f"bands {', '.join(self.bands)}",
-            f"months {month_text(months[0])} to {month_text(months[-1])}, {len(months)} asked for",
+            f"months {spans_text(months)}, {len(months)} asked for",
             f"{self.available} of {len(self)} files are available ({share:.0%})",
             (
                 f"whole files {volume_text(self.whole_bytes)}, "
@@ -332,7 +332,7 @@ class Inventory:
         if others := self._other_tiles():
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:
-            lines.append(f"nothing in {', '.join(map(month_text, self.missing_months))}")
+            lines.append(f"nothing in {spans_text(self.missing_months)}")
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
         lines.append(f"licence {self.origin.license}, cite {self.origin.references}")

@@ -87,7 +87,7 @@ def plot_tiles(table: gpd.GeoDataFrame, area: gpd.GeoSeries, ax: Axes | None) ->
         from matplotlib.lines import Line2D  # noqa: PLC0415
         from matplotlib.patches import Patch  # noqa: PLC0415
     except ImportError as exc:
-        msg = "a map needs matplotlib: pip install s2l3a_xr[plot]"
+        msg = 'a map needs matplotlib: pip install "s2l3a_xr[plot]"'
         raise ImportError(msg) from exc
     tiles = _by_tile(table)
     if ax is None:
@@ -150,6 +150,6 @@ def explore_tiles(table: gpd.GeoDataFrame, area: gpd.GeoSeries, **options: Any) 
             color=colours, style_kwds={"fillOpacity": 0.1}, name="tiles", **options
         )
     except ImportError as exc:
-        msg = "a map to zoom in needs folium: pip install s2l3a_xr[explore]"
+        msg = 'a map to zoom in needs folium and mapclassify: pip install "s2l3a_xr[explore]"'
         raise ImportError(msg) from exc
     return area.explore(m=shown, color=_COLOURS[_AREA], name=_AREA)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from s2l3a_xr._errors import (
     MissingWarning,
     ReadError,
     SelectionError,
+    warn_user,
 )
 from s2l3a_xr._inventory import Inventory, month_text, volume_text
 from s2l3a_xr._loop import gather, in_thread
@@ -122,11 +122,10 @@ def save_archive(
             settings, lambda session: _save(session, sources, root, area, bar.update)
         )
     if gone:
-        warnings.warn(
+        warn_user(
             f"{len(gone)} listed file(s) are gone from the archive, first {gone[0].url}; the "
             "mirror lacks them.",
             MissingWarning,
-            stacklevel=2,
         )
     _record(inventory, root)
     return _at(inventory, root)
@@ -268,11 +267,10 @@ def warn_of_the_rest(inventory: Inventory) -> None:
     area = inventory.aoi.to_crs(inventory.grid.crs).union
     rest = area.difference(shapely.union_all(shapes).buffer(_MARGIN_M)).area / area.area
     if shapes and rest > _ROUNDING_SHARE:
-        warnings.warn(
+        warn_user(
             f"{rest:.1%} of the AOI lies outside the areas that were copied to the mirror {root}; "
             "where it has no blocks pixels are nodata.",
             AoiWarning,
-            stacklevel=3,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from xarray.core import indexing
 from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact
+from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact, warn_user
 from s2l3a_xr._failures import listen
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
@@ -25,12 +24,13 @@ from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
-from s2l3a_xr._selection import Month, Numbers
+from s2l3a_xr._selection import Month, Numbers, spans_text
 from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._target import (
     GeoBoxLike,
     Resampling,
     area_of,
+    check_wishes,
     given_grid,
     kernels_for,
     label_like,
@@ -183,6 +183,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         _check_alone(**asked, bands=bands, verify=None if verify == "auto" else verify)
         if not isinstance(inventory, Inventory):
             inventory = Inventory.load(inventory)
+    check_wishes(crs, resolution, resampling)
     settings = transport or Transport()
     if inventory is None:
         inventory = search_l3a(
@@ -234,16 +235,23 @@ def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
         text = (
             f"the archive has {inventory.available} of {len(inventory)} files: {_gaps(inventory)}"
         )
+        if not inventory.available:
+            asked = f"bands {', '.join(inventory.bands)} of {', '.join(inventory.tiles)}"
+            msg = (
+                f"{text} ({asked} in {inventory.archive_url}). Ask for other bands or months, "
+                "or print search_l3a(…) of them to see what there is."
+            )
+            raise MissingError(msg)
         if missing == "raise":
             msg = f"{text}. missing='warn' leaves empty months out and goes on."
             raise MissingError(msg)
-        warnings.warn(f"{text}. Empty months are left out.", MissingWarning, stacklevel=3)
+        warn_user(f"{text}. Empty months are left out.", MissingWarning)
     return [month for month in inventory.months if missing == "keep" or month not in empty]
 
 
 def _gaps(inventory: Inventory) -> str:
     empty = inventory.missing_months
-    told = [f"nothing in {', '.join(map(month_text, empty))}"] if empty else []
+    told = [f"nothing in {spans_text(empty)}"] if empty else []
     partial = [
         f"{name} of {cell.tile} in {month_text(cell.month)}"
         for cell in inventory.cells
@@ -252,7 +260,8 @@ def _gaps(inventory: Inventory) -> str:
         if not has
     ]
     if partial:
-        told.append(f"in other months {len(partial)} missing, first {partial[0]}")
+        where = "in other months " if empty else ""
+        told.append(f"{where}{len(partial)} missing, first {partial[0]}")
     return "; ".join(told)
 
 

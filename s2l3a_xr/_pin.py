@@ -125,7 +125,7 @@ def _is_parquet(path: Path, error: type[S2L3AError]) -> bool:
         try:
             import pyarrow.parquet  # noqa: F401, PLC0415 - an optional extra
         except ImportError as exc:
-            msg = "Parquet needs pyarrow (pip install s2l3a_xr[io]); .json does without it."
+            msg = 'Parquet needs pyarrow (pip install "s2l3a_xr[io]"); .json does without it.'
             raise error(msg) from exc
     return suffix in _PARQUET
 

@@ -83,7 +83,9 @@ def _rgb(da: xr.DataArray, bands: Sequence[str]) -> np.ndarray:
     absent = sorted(set(wanted) - set(natives))
     if absent:
         msg = (
-            f"a picture of {', '.join(wanted)} needs {', '.join(absent)}, the array has {natives}."
+            f"a picture of {', '.join(wanted)} needs {', '.join(absent)}, the array has "
+            f"{', '.join(natives)}; choose three of them with bands=(red, green, blue), one may "
+            "stand for several, or open the array with more."
         )
         raise ExportError(msg)
     step = max(1, max(da.sizes["y"], da.sizes["x"]) // _PANEL_PX)

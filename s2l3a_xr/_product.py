@@ -103,6 +103,15 @@ BANDS: dict[str, Band] = {
 _BY_ANY_NAME = {name: band for band in BANDS.values() for name in (band.native, band.common)}
 
 
+def _meant_by(text: object) -> list[str]:
+    """Find the bands behind B04, b4, Red or "B4,B8"."""
+    parts = [
+        re.sub(r"\bB0", "B", part.strip(), flags=re.IGNORECASE) for part in str(text).split(",")
+    ]
+    known = {name.lower(): name for name in _BY_ANY_NAME}
+    return [known[part.lower()] for part in parts if part.lower() in known]
+
+
 def band_names(bands: object) -> tuple[str, ...]:
     """Take what a user wrote for bands.
 
@@ -159,8 +168,10 @@ def resolve_bands(names: str | Iterable[str]) -> tuple[Band, ...]:
         raise SelectionError(msg)
     unknown = [name for name in asked if name not in _BY_ANY_NAME]
     if unknown:
+        meant = [name for text in unknown for name in _meant_by(text)]
+        hint = f" (perhaps {', '.join(map(repr, meant))})" if meant else ""
         msg = (
-            f"no such band: {', '.join(map(repr, unknown))}; choose from {', '.join(BANDS)} "
+            f"no such band: {', '.join(map(repr, unknown))}{hint}; choose from {', '.join(BANDS)} "
             f"or {', '.join(band.common for band in BANDS.values())}."
         )
         raise SelectionError(msg)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._discover import take_inventory
+from s2l3a_xr._errors import AoiWarning, warn_user
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._mirror import warn_of_the_rest
 from s2l3a_xr._product import band_names, resolve_bands
@@ -84,5 +85,11 @@ def search_l3a(
             session, place, area, selection, names, layers, verify=verify
         ),
     )
+    if found.cover.uncovered > 0:
+        warn_user(
+            f"{found.cover.uncovered:.1%} of the AOI lies outside the tiles that the archive "
+            "offers; it stays nodata.",
+            AoiWarning,
+        )
     warn_of_the_rest(found)
     return found

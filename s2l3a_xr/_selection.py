@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -135,8 +135,8 @@ def _read_numbers(given: Numbers, name: str, allowed: range) -> list[int]:
         numbers = _parse_numbers(given) if isinstance(given, str) else _as_integers(given)
     except (TypeError, ValueError) as exc:
         msg = (
-            f"{name}={given!r} is no number, list of numbers or text such as '3-10' or '3,5,7' "
-            f"({allowed[0]} to {allowed[-1]})."
+            f"{name}={given!r} is no number, list of numbers or text such as "
+            f"{'2019-2021' if allowed is _YEARS else '3-10'!r} ({allowed[0]} to {allowed[-1]})."
         )
         raise SelectionError(msg) from exc
     if not numbers:
@@ -262,3 +262,35 @@ def _period(value: Any, side: str) -> pd.Period:  # noqa: ANN401 - many forms
         msg = "a bare number or no time"
         raise TypeError(msg)
     return pd.Timestamp(value).tz_localize(None).to_period("M")
+
+
+def spans_text(months: Sequence[Month]) -> str:
+    """Write months as people do, three and more in a row by the first and the last.
+
+    Parameters
+    ----------
+    months : sequence of Month
+        Ascending.
+
+    Returns
+    -------
+    str
+        Such as ``2020-11 to 2021-03, 2021-07``.
+
+    Examples
+    --------
+    >>> spans_text([(2020, 11), (2020, 12), (2021, 1), (2021, 7), (2021, 8)])
+    '2020-11 to 2021-01, 2021-07, 2021-08'
+    """
+    runs: list[list[Month]] = []
+    for year, month in months:
+        before = (year, month - 1) if month > 1 else (year - 1, 12)
+        if runs and runs[-1][-1] == before:
+            runs[-1].append((year, month))
+        else:
+            runs.append([(year, month)])
+    texts = [[f"{year:04}-{month:02}" for year, month in run] for run in runs]
+    return ", ".join(
+        f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run)  # noqa: PLR2004
+        for run in texts
+    )

@@ -137,13 +137,14 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
                 return _parse(file, url, kept.stamp, overviews=overviews)
         return await _fetch_header(session, url, overviews=overviews)
 
-    header: Header = await session.headers.get((url, overviews), make)
+    key = (url, overviews, await session.version(url))
+    header: Header = await session.headers.get(key, make)
     _check_layout(header.layout, source)
     return header
 
 
 def forget_header(session: Session, url: str) -> None:
-    """Drop what is remembered of a file, since it is another one now.
+    """Drop what is remembered of a remote file, since it is another one now.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def forget_header(session: Session, url: str) -> None:
         The file.
     """
     for overviews in (False, True):
-        session.headers.forget((url, overviews))
+        session.headers.forget((url, overviews, ()))
     if session.store is not None:
         session.store.forget_header(url)
 

@@ -152,6 +152,30 @@ def area_of(grid: Grid) -> Aoi:
     return outline(Aoi(features=(shapely.box(grid.left, bottom, right, grid.top),), crs=grid.crs))
 
 
+def check_wishes(crs: object, resolution: float | None, resampling: Resampling) -> None:
+    """Refuse what can't be on any grid, before the archive is asked.
+
+    Parameters
+    ----------
+    crs : object or None
+        What pyproj takes.
+    resolution : float or None
+        Pixel size in units of the CRS.
+    resampling : str or mapping
+        As `kernels_for` takes it.
+
+    Raises
+    ------
+    SelectionError
+        There is no such CRS, kernel or band, or the resolution can't be.
+    """
+    kernels_for((), resampling)
+    if resolution is not None:
+        _check_resolution(resolution, "a multiple of 10 metres" if crs is None else "a number")
+    if crs is not None:
+        _in_units(crs_text(crs), resolution, 10)
+
+
 def lay_grid(inventory: Inventory, crs: object, resolution: float | None) -> Grid:
     """Lay a grid around an inventory's area.
 
@@ -178,11 +202,7 @@ def lay_grid(inventory: Inventory, crs: object, resolution: float | None) -> Gri
     if crs is None and resolution is None:
         return native
     text = native.crs if crs is None else crs_text(crs)
-    if resolution is None:
-        step = _native_step(text, native.resolution)
-    else:
-        _check_resolution(resolution, "a multiple of 10 metres" if crs is None else "a number")
-        step = float(resolution)
+    step = _in_units(text, resolution, native.resolution)
     names = sorted({cell.tile for cell in inventory.cells})
     return grid_around(inventory.aoi, [tile_named(name) for name in names], step, text)
 
@@ -195,15 +215,20 @@ def _check_resolution(resolution: Any, rule: str) -> None:  # noqa: ANN401 - che
     raise SelectionError(msg)
 
 
-def _native_step(crs: str, resolution_m: float) -> float:
-    """Pixel size of the files in units of a CRS."""
+def _in_units(crs: str, resolution: float | None, resolution_m: float) -> float:
+    """Pixel size in units of a CRS: as given, else that of the files."""
     parsed = pyproj.CRS(crs)
-    if not parsed.is_projected:
+    if not parsed.is_projected and (resolution is None or resolution >= 1):
+        given = (
+            "must be given" if resolution is None else f"of {resolution:g} degrees is too coarse"
+        )
         msg = (
-            f"resolution=… must be given for {parsed.name}, in its units: for example "
+            f"resolution=… {given} for {parsed.name}, in its units: for example "
             f"resolution={resolution_m / 1e5:g} degrees for about {resolution_m:g} m."
         )
         raise SelectionError(msg)
+    if resolution is not None:
+        return float(resolution)
     return float(resolution_m / parsed.axis_info[0].unit_conversion_factor)
 
 

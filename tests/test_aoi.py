@@ -268,6 +268,7 @@ WRONG = {
     "GDAL's network": ("/vsicurl/https://example.org/a.geojson", "download it first"),
     "missing file": ("no/such.gpkg", r"no such AOI file: 'no/such.gpkg' \(looked in .*check"),
     "no path": ("", "no such AOI file: ''"),
+    "bounds in text": ("11.68,51.94,11.76,51.99", r"\(minx, miny, maxx, maxy\)"),
     "frame without geometry": (gpd.GeoDataFrame({"a": [1]}), "no active geometry column"),
 }
 

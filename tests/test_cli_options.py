@@ -133,9 +133,9 @@ def test_a_cache_is_kept_for_later_processes(fresh_server, tmp_path):
 def test_a_host_that_is_allowed(run, fresh_server):
     fresh_server.faults = [
         Fault(
-            match="/files/$",
+            match="/32/U/PC/2021/$",
             kind="redirect",
-            location=fresh_server.url.replace("127.0.0.1", "localhost") + "32/",
+            location=fresh_server.url.replace("127.0.0.1", "localhost") + "32//U/PC/2021/",
         )
     ]
     words = ("search", BOUNDS, *MAY, "--archive", fresh_server.url)

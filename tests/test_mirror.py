@@ -302,3 +302,12 @@ def test_a_saved_inventory_will_do(found, tmp_path):
     there = mirror(path, tmp_path / "mirror")
     assert there.tiles == found.tiles
     assert there.archive_url == (tmp_path / "mirror").as_posix() + "/"
+
+
+def test_a_mirror_that_has_been_read_may_grow(server, tmp_path):
+    small, large = (11.70, 51.95, 11.72, 51.96), (11.68, 51.94, 11.76, 51.99)
+    for area, month in ((small, 5), (large, 5), (large, 6)):
+        asked = {"years": 2021, "months": month, "bands": ["B4"]}
+        mirror(search_l3a(area, archive=server.url, **asked), tmp_path)
+        local = open_l3a(area, archive=tmp_path, **asked)
+        np.testing.assert_array_equal(local, open_l3a(area, archive=server.url, **asked))

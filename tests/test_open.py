@@ -17,7 +17,16 @@ import shapely
 import xarray as xr
 
 import s2l3a_xr
-from s2l3a_xr import MissingError, MissingWarning, SelectionError, open_l3a
+from s2l3a_xr import (
+    AoiWarning,
+    MissingError,
+    MissingWarning,
+    S2L3AWarning,
+    SelectionError,
+    open_l3a,
+    save_archive,
+    search_l3a,
+)
 from s2l3a_xr._sample import SAMPLE_AOI, Fault, SampleServer
 
 AOI = (11.68, 51.94, 11.74, 51.98)
@@ -34,7 +43,8 @@ def da(server):
 
 def test_nothing_is_read_before_indexing(server):
     server.clear_log()
-    da = open_l3a(AOI, years=2021, months=[4, 5], archive=server.url)
+    fresh = s2l3a_xr.Transport(max_attempts=7)  # a session that has seen no block yet
+    da = open_l3a(AOI, years=2021, months=[4, 5], archive=server.url, transport=fresh)
     repr(da), da.sizes, da.isel(time=0), da.rio.crs, da.attrs
     da.chunk({"x": 100}).mean("time")
     assert not tif_requests(server)
@@ -432,3 +442,40 @@ def test_attrs_tell_no_password(server):
     url = server.url.replace("//", "//me:secret@")
     da = open_l3a((11.68, 51.94, 11.70, 51.96), time="2021-05", bands="B4", archive=url)
     assert da.attrs["source"] == server.url
+
+
+def test_nothing_but_empty_months_is_an_error(server, tmp_path):
+    aoi = (11.70, 51.95, 11.72, 51.96)
+    found = search_l3a(aoi, years=2021, months=[5, 6], bands=["B4"], archive=server.url)
+    save_archive(found, tmp_path, progress=False)
+    with pytest.raises(
+        MissingError, match=r"0 of 2 files: nothing in 2021-05, 2021-06 \(bands B11"
+    ):
+        open_l3a(aoi, years=2021, months=[5, 6], bands=["B11"], archive=tmp_path)
+    kept = open_l3a(aoi, years=2021, months=[5, 6], bands=["B11"], archive=tmp_path, missing="keep")
+    assert (kept == -10000).all()
+
+
+def test_warnings_name_the_line_of_the_user(server):
+    aoi = (11.70, 51.95, 16.0, 51.96)
+    with pytest.warns(S2L3AWarning) as caught:
+        open_l3a(aoi, years=2021, months=[6, 7], bands=["B4"], archive=server.url)
+    assert {warning.category for warning in caught} == {AoiWarning, MissingWarning}
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"resolution": 15},
+        {"crs": "EPSG:99999"},
+        {"crs": "EPSG:4326"},
+        {"crs": "EPSG:4326", "resolution": 10},
+        {"resampling": "lanczos"},
+        {"resampling": {"B99": "cubic"}},
+    ],
+)
+def test_wishes_that_can_not_be_are_refused_before_the_archive_is_asked(fresh_server, wish):
+    with pytest.raises(SelectionError):
+        open_l3a(AOI, years=2021, archive=fresh_server.url, **wish)
+    assert not fresh_server.log

@@ -41,7 +41,8 @@ def test_common_names_are_those_of_stac():
         ("B10", "no such band: 'B10'"),
         (["red", "B4"], "more than once in .*: B4"),
         ([4], "no such band: 4"),
-        (["B2,B3"], "no such band: 'B2,B3'"),
+        (["B2,B3"], r"no such band: 'B2,B3' \(perhaps 'B2', 'B3'\)"),
+        (["B04", "Red"], r"\(perhaps 'B4', 'red'\)"),
     ],
 )
 def test_wrong_bands_are_named(names, words):

@@ -371,6 +371,26 @@ def test_other_places_are_read_alike(tmp_path, place):
         run_with_session(Transport(), lambda s: s.read(url + ".no", 0, 9))
 
 
+def test_a_local_file_tells_when_it_was_replaced(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(CONTENT)
+
+    def ask():
+        reply = run_with_session(Transport(), lambda s: s.read(str(path), 0, 9))
+        return (reply.stamp, reply.total), run_with_session(
+            Transport(), lambda s: s.version(str(path))
+        )
+
+    before = ask()
+    assert ask() == before
+    path.write_bytes(CONTENT[:-1])
+    after = ask()
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    path.unlink()
+    assert run_with_session(Transport(), lambda s: s.version(str(path))) == ()
+
+
 FORK = """
 import multiprocessing, os, sys, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
