@@ -38,10 +38,10 @@ from s2l3a_xr._transport import Session, Transport, run_with_session
 _AT_ONCE = 128
 """Files whose block tables are held, and that are written, at once."""
 
-_MARGIN_M, _MARGIN_OF_OTHERS_M = 0.01, 200.0
-"""Around the area: for rounding, and for the warping of tiles that have another zone."""
+_MARGIN_M = 200.0
+"""Around the area: on other grids its edges bend, and pixels are made of those around them."""
 
-_ROUNDING_SHARE = 1e-6
+_ROUNDING_M, _ROUNDING_SHARE = 0.01, 1e-6
 _SEGMENT_M = 2000.0
 _MOST_RECORDS = 1000
 
@@ -57,8 +57,10 @@ def save_archive(
     """Copy what an area touches of the archive's files, to work offline or to hand on.
 
     The folder is an archive in DLR's layout: ``open_l3a(aoi, archive=directory)`` gives the
-    same pixels as the original. Every file is a TIFF of the tile's full size; of its blocks
-    only those are there that the area touches, packed as they were. Overviews are not copied.
+    same pixels as the original, also with ``crs=…`` and ``resampling=…`` where pixels are no
+    larger than 60 m. Every file is a TIFF of the tile's full size; of its blocks only those are
+    there that the area touches, or comes within 200 m of, packed as they were. Overviews are
+    not copied.
     What was asked for is kept beside the files as ``inventory.json``.
 
     Run again, files that have all that is needed are left alone, and others grow: a folder
@@ -172,8 +174,9 @@ class _Area:
             left, top = np.meshgrid(lefts, tops)
             right = np.minimum(left + image.block_width * step, tile.left + SIDE_M)
             bottom = np.maximum(top - image.block_height * step, tile.top - SIDE_M)
-            margin = _MARGIN_M if tile.crs == self._crs else _MARGIN_OF_OTHERS_M
-            boxes = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+            boxes = shapely.box(
+                left - _MARGIN_M, bottom - _MARGIN_M, right + _MARGIN_M, top + _MARGIN_M
+            )
             area = self._aoi.to_crs(tile.crs).union
             shapely.prepare(area)
             self._known[key] = shapely.intersects(area, boxes)
@@ -266,7 +269,7 @@ def warn_of_the_rest(inventory: Inventory) -> None:
         with contextlib.suppress(SelectionError):  # something else of that name
             shapes.append(Inventory.load(path).aoi.to_crs(inventory.grid.crs).union)
     area = inventory.aoi.to_crs(inventory.grid.crs).union
-    rest = area.difference(shapely.union_all(shapes).buffer(_MARGIN_M)).area / area.area
+    rest = area.difference(shapely.union_all(shapes).buffer(_ROUNDING_M)).area / area.area
     if shapes and rest > _ROUNDING_SHARE:
         warnings.warn(
             f"{rest:.1%} of the AOI lies outside the areas that were copied to the mirror {root}; "
