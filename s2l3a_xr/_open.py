@@ -31,6 +31,7 @@ from s2l3a_xr._target import (
     GeoBoxLike,
     Resampling,
     area_of,
+    check_overlap,
     given_grid,
     kernels_for,
     label_like,
@@ -191,7 +192,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             verify=verify, transport=settings,
         )  # fmt: skip
     kept = _months_to_keep(inventory, missing)
-    grid = grid or lay_grid(inventory, crs, resolution)
+    if grid is None:
+        grid = lay_grid(inventory, crs, resolution)
+    else:
+        check_overlap(grid, inventory.aoi)
     request = make_request(
         inventory,
         grid,
@@ -236,6 +240,9 @@ def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
         )
         if missing == "raise":
             msg = f"{text}. missing='warn' leaves empty months out and goes on."
+            raise MissingError(msg)
+        if not inventory.available:
+            msg = f"{text}. Ask for other bands or months; missing='keep' gives nodata."
             raise MissingError(msg)
         warnings.warn(f"{text}. Empty months are left out.", MissingWarning, stacklevel=3)
     return [month for month in inventory.months if missing == "keep" or month not in empty]
