@@ -15,7 +15,7 @@ from affine import Affine
 from rioxarray.exceptions import RioXarrayError
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._errors import AoiError, SelectionError
 from s2l3a_xr._grid import Grid, grid_around, outline
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._kernels import KERNELS
@@ -150,6 +150,26 @@ def area_of(grid: Grid) -> Aoi:
     right = grid.left + grid.width * grid.resolution
     bottom = grid.top - grid.height * grid.resolution
     return outline(Aoi(features=(shapely.box(grid.left, bottom, right, grid.top),), crs=grid.crs))
+
+
+def check_overlap(grid: Grid, aoi: Aoi) -> None:
+    """Refuse a grid that lies elsewhere than the area.
+
+    Parameters
+    ----------
+    grid : Grid
+        The lattice.
+    aoi : Aoi
+        The area.
+
+    Raises
+    ------
+    AoiError
+        They share nothing.
+    """
+    if not outline(aoi).to_crs(grid.crs).union.intersects(area_of(grid).union):
+        msg = f"the AOI ({aoi.describe()}) shares no pixel with the grid of geobox=… or like=…."
+        raise AoiError(msg)
 
 
 def lay_grid(inventory: Inventory, crs: object, resolution: float | None) -> Grid:

@@ -23,7 +23,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
 from s2l3a_xr import Transport, _request, open_l3a, to_geotiff
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._errors import AoiError, SelectionError
 from s2l3a_xr._rehearsal import find_array
 from s2l3a_xr._sample import Fault, SampleServer
 from s2l3a_xr._tiff import SparseBytes, parse_header
@@ -418,6 +418,12 @@ def test_a_geobox(site):
     assert (da.rio.crs, da.rio.transform(), da.shape[2:]) == (box.crs, box.affine, box.shape)
     np.testing.assert_array_equal(da.values[0, 0], expected(site.root, da))
     assert (da.values != -10000).any()
+
+
+def test_a_grid_that_lies_elsewhere(site):
+    box = GeoBox.from_bbox((4000000, 2700000, 4001000, 2701000), crs="EPSG:3035", resolution=10)
+    with pytest.raises(AoiError, match="shares no pixel with the grid"):
+        open_area(site, geobox=box)
 
 
 REFUSED = {
