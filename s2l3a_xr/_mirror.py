@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 from tqdm.auto import tqdm
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._archive import band_resolution
+from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import GONE
 from s2l3a_xr._copy import Copy, plan_file, write_copy
 from s2l3a_xr._errors import (
@@ -27,6 +28,7 @@ from s2l3a_xr._errors import (
     SelectionError,
     warn_user,
 )
+from s2l3a_xr._grid import outline
 from s2l3a_xr._inventory import Inventory, month_text, volume_text
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._product import BANDS, Product
@@ -38,10 +40,10 @@ from s2l3a_xr._transport import Session, Transport, run_with_session
 _AT_ONCE = 128
 """Files whose block tables are held, and that are written, at once."""
 
-_MARGIN_M, _MARGIN_OF_OTHERS_M = 0.01, 200.0
-"""Around the area: for rounding, and for the warping of tiles that have another zone."""
+_MARGIN_M = 200.0
+"""Around the area: on other grids its edges bend, and pixels are made of those around them."""
 
-_ROUNDING_SHARE = 1e-6
+_ROUNDING_M, _ROUNDING_SHARE = 0.01, 1e-6
 _SEGMENT_M = 2000.0
 _MOST_RECORDS = 1000
 
@@ -57,8 +59,10 @@ def save_archive(
     """Copy what an area touches of the archive's files, to work offline or to hand on.
 
     The folder is an archive in DLR's layout: ``open_l3a(aoi, archive=directory)`` gives the
-    same pixels as the original. Every file is a TIFF of the tile's full size; of its blocks
-    only those are there that the area touches, packed as they were. Overviews are not copied.
+    same pixels as the original, also with ``crs=…`` and ``resampling=…`` where pixels are no
+    larger than 60 m. Every file is a TIFF of the tile's full size; of its blocks only those are
+    there that the area touches, or comes within 200 m of, packed as they were. Overviews are
+    not copied.
     What was asked for is kept beside the files as ``inventory.json``.
 
     Run again, files that have all that is needed are left alone, and others grow: a folder
@@ -171,8 +175,9 @@ class _Area:
             left, top = np.meshgrid(lefts, tops)
             right = np.minimum(left + image.block_width * step, tile.left + SIDE_M)
             bottom = np.maximum(top - image.block_height * step, tile.top - SIDE_M)
-            margin = _MARGIN_M if tile.crs == self._crs else _MARGIN_OF_OTHERS_M
-            boxes = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+            boxes = shapely.box(
+                left - _MARGIN_M, bottom - _MARGIN_M, right + _MARGIN_M, top + _MARGIN_M
+            )
             area = self._aoi.to_crs(tile.crs).union
             shapely.prepare(area)
             self._known[key] = shapely.intersects(area, boxes)
@@ -244,34 +249,60 @@ def _record(inventory: Inventory, root: Path) -> None:
             return
 
 
-def warn_of_the_rest(inventory: Inventory) -> None:
-    """Warn where an area reaches past what a mirror was made for: it would be nodata there.
+def ask_records(inventory: Inventory) -> Inventory:
+    """Take the terms of what was copied to a mirror, and warn where it has not got the area.
 
     Parameters
     ----------
     inventory : Inventory
         Of a folder that may be a mirror.
 
+    Returns
+    -------
+    Inventory
+        The same, with the licence under which the files were copied.
+
     Warns
     -----
     AoiWarning
-        Part of the area was not copied.
+        Part of the area was not copied: it would be nodata there.
     """
     root = Path(inventory.archive_url)
-    if not root.is_dir():
-        return
-    shapes = []
-    for path in root.glob("inventory*.json"):
+    records = []
+    for path in root.glob("inventory*.json") if root.is_dir() else ():
         with contextlib.suppress(SelectionError):  # something else of that name
-            shapes.append(Inventory.load(path).aoi.to_crs(inventory.grid.crs).union)
+            records.append(Inventory.load(path))
+    if not records:
+        return inventory
     area = inventory.aoi.to_crs(inventory.grid.crs).union
-    rest = area.difference(shapely.union_all(shapes).buffer(_MARGIN_M)).area / area.area
-    if shapes and rest > _ROUNDING_SHARE:
+    parts = [_not_copied(inventory, area, tile, records) for tile in _used(inventory)]
+    rest = shapely.union_all(parts).area / area.area
+    if rest > _ROUNDING_SHARE:
         warn_user(
-            f"{rest:.1%} of the AOI lies outside the areas that were copied to the mirror {root}; "
-            "where it has no blocks pixels are nodata.",
+            f"{rest:.1%} of the AOI lies outside the areas that were copied to "
+            f"the mirror {root}; where it has no blocks pixels are nodata.",
             AoiWarning,
         )
+    told = [record.origin for record in records]
+    terms = Origin(
+        license=" AND ".join(sorted({origin.license for origin in told})),
+        references=" ".join(sorted({origin.references for origin in told})),
+    )
+    return replace(inventory, origin=terms)
+
+
+def _used(inventory: Inventory) -> set[str]:
+    return {cell.tile for cell in inventory.cells if any(cell.has)}
+
+
+def _not_copied(
+    inventory: Inventory, area: BaseGeometry, tile: str, records: Sequence[Inventory]
+) -> BaseGeometry:
+    """Give the part of an area that a tile has to give and that was not copied of it."""
+    crs = inventory.grid.crs
+    box = outline(Aoi(features=(tile_named(tile).box,), crs=tile_named(tile).crs)).to_crs(crs)
+    copied = [r.aoi.to_crs(crs).union for r in records if tile in _used(r)]
+    return area.intersection(box.union).difference(shapely.union_all(copied).buffer(_ROUNDING_M))
 
 
 def _at(inventory: Inventory, root: Path) -> Inventory:

@@ -30,6 +30,7 @@ from s2l3a_xr._target import (
     GeoBoxLike,
     Resampling,
     area_of,
+    check_overlap,
     check_wishes,
     given_grid,
     kernels_for,
@@ -192,7 +193,10 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             verify=verify, transport=settings,
         )  # fmt: skip
     kept = _months_to_keep(inventory, missing)
-    grid = grid or lay_grid(inventory, crs, resolution)
+    if grid is None:
+        grid = lay_grid(inventory, crs, resolution)
+    else:
+        check_overlap(grid, inventory.aoi)
     request = make_request(
         inventory,
         grid,
@@ -238,7 +242,7 @@ def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
         if not inventory.available:
             asked = f"bands {', '.join(inventory.bands)} of {', '.join(inventory.tiles)}"
             msg = (
-                f"{text} ({asked} in {inventory.archive_url}). Ask for other bands or months, "
+                f"{text} ({asked} in {redact(inventory.archive_url)}). Ask for other bands or months, "
                 "or print search_l3a(…) of them to see what there is."
             )
             raise MissingError(msg)

@@ -278,8 +278,9 @@ class Patchwork:
             A file can't be read or is not what it must be.
         """
         await in_thread(np.copyto, output, fill)
+        lost: set[str] = set()
         jobs = [
-            self._read_patch(session, number, patch.wanted, patch.share, output, fill)
+            self._read_patch(session, number, patch.wanted, patch.share, output, fill, lost)
             for number, patch in enumerate(self.patches)
             if patch.share is not None
         ]
@@ -291,9 +292,7 @@ class Patchwork:
                 share = await in_thread(
                     share_out_natively, self.window, holes, patch.warp, patch.tiles, self.manner
                 )
-                more = await self._read_patch(session, number, holes, share, output, fill)
-                known = {error.url for error in found}
-                found += [error for error in more if error.url not in known]
+                found += await self._read_patch(session, number, holes, share, output, fill, lost)
         return found
 
     async def plan(self, session: Session) -> list[tuple[Source, Layout, list[Target]]]:
@@ -343,13 +342,14 @@ class Patchwork:
         share: Share,
         output: np.ndarray,
         fill: int,
+        lost: set[str],
     ) -> list[ReadError]:
         warp = self.patches[number].warp
         plane = self._plane(number, share)
         if warp is None:
-            return await plane.read(session, output, None)
+            return await plane.read(session, output, None, lost)
         pixels = np.empty(share.window.shape, dtype=output.dtype)
-        found = await plane.read(session, pixels, fill)
+        found = await plane.read(session, pixels, fill, lost)
         await in_thread(_make, self.window, warp, wanted, share.window, pixels, output, fill)
         return found
 

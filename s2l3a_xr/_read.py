@@ -54,7 +54,13 @@ class Plane:
         wanted = enumerate(self.share.wanted)
         return [position for position, want in wanted if want is None or want.any()]
 
-    async def read(self, session: Session, output: np.ndarray, fill: int | None) -> list[ReadError]:
+    async def read(
+        self,
+        session: Session,
+        output: np.ndarray,
+        fill: int | None,
+        lost: set[str] | None = None,
+    ) -> list[ReadError]:
         """Read the plane.
 
         The first file that has a valid pixel gives it. What an earlier file's tile has is
@@ -69,6 +75,8 @@ class Plane:
             Written to.
         fill : int or None
             Of pixels that no file gives; None where the output has it already.
+        lost : set of str, optional
+            URLs of files that are gone or failed as a whole: not asked again, and added to.
 
         Returns
         -------
@@ -84,22 +92,24 @@ class Plane:
         # First use of memory is slow: it goes on while the headers are on their way.
         filling = asyncio.create_task(_fill(output, fill))
         errors: list[ReadError] = []
-        lost: set[int] = set()
+        lost = set() if lost is None else lost
 
         async def read_file(position: int, holes: np.ndarray | None = None) -> None:
+            if self.sources[position].url in lost:
+                return
             try:
                 errors.extend(await self._read_file(session, position, output, filling, holes))
             except ReadError as exc:
                 if not (self.keep_going or isinstance(exc, GoneError)):
                     raise
                 errors.append(exc)
-                lost.add(position)
+                lost.add(self.sources[position].url)
 
         await gather(read_file(position) for position in self.asked)
         await filling
         for position in range(1, len(self.sources)):
             holes = self._holes(position, output)
-            if position not in lost and holes.any():
+            if holes.any():
                 await read_file(position, holes)
         return errors
 

@@ -9,7 +9,7 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import AoiWarning, warn_user
 from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._mirror import warn_of_the_rest
+from s2l3a_xr._mirror import ask_records
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._selection import Numbers, select_months
 from s2l3a_xr._stac import ArchiveLike, open_place
@@ -91,5 +91,4 @@ def search_l3a(
             "offers; it stays nodata.",
             AoiWarning,
         )
-    warn_of_the_rest(found)
-    return found
+    return ask_records(found)

@@ -15,7 +15,7 @@ from affine import Affine
 from rioxarray.exceptions import RioXarrayError
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._errors import AoiError, SelectionError
 from s2l3a_xr._grid import Grid, grid_around, outline
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._kernels import KERNELS
@@ -174,6 +174,26 @@ def check_wishes(crs: object, resolution: float | None, resampling: Resampling) 
         _check_resolution(resolution, "a multiple of 10 metres" if crs is None else "a number")
     if crs is not None:
         _in_units(crs_text(crs), resolution, 10)
+
+
+def check_overlap(grid: Grid, aoi: Aoi) -> None:
+    """Refuse a grid that lies elsewhere than the area.
+
+    Parameters
+    ----------
+    grid : Grid
+        The lattice.
+    aoi : Aoi
+        The area.
+
+    Raises
+    ------
+    AoiError
+        They share nothing.
+    """
+    if not outline(aoi).to_crs(grid.crs).union.intersects(area_of(grid).union):
+        msg = f"the AOI ({aoi.describe()}) shares no pixel with the grid of geobox=… or like=…."
+        raise AoiError(msg)
 
 
 def lay_grid(inventory: Inventory, crs: object, resolution: float | None) -> Grid:

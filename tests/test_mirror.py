@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -70,6 +72,23 @@ def test_the_same_pixels_offline(sample_root, tmp_path, bands):
         np.testing.assert_array_equal(local[name], expected[name])
 
 
+@pytest.mark.parametrize("grid", [{}, {"crs": 3035}, {"crs": 32633, "resolution": 60}])
+@pytest.mark.parametrize("kernel", ["nearest", "bilinear", "cubic", "average"])
+def test_the_same_pixels_on_other_grids(sample_root, tmp_path, grid, kernel):
+    """The area ends at the edge of a block: its last pixels are made of the next block's too."""
+    tile = tile_named("32UPC")
+    left, top = tile.left + 32 * 2560, tile.top - 16 * 2560
+    area = shapely.box(left + 1, top - 2559, left + 2559, top - 1)
+    aoi = gpd.GeoSeries([area], crs="EPSG:32632")
+    asked = {"time": "2021-05", "bands": ["B4", "B11"]}
+    options = {**asked, **grid, "resampling": kernel, "use_overviews": False}
+    with SampleServer(sample_root) as server:
+        mirror(search_l3a(aoi, archive=server.url, **asked), tmp_path)
+        expected = open_l3a(aoi, archive=server.url, **options).load()
+    np.testing.assert_array_equal(open_l3a(aoi, archive=tmp_path, **options), expected)
+    assert (expected != -10000).mean() > 0.5
+
+
 def test_only_blocks_that_the_area_touches_and_those_byte_for_byte(found, tmp_path, original):
     mirror(found, tmp_path)
     assert len(files(tmp_path)) == 4
@@ -90,7 +109,8 @@ def test_only_blocks_that_the_area_touches_and_those_byte_for_byte(found, tmp_pa
             ):
                 row, column = divmod(index, columns)
                 left, top = tile.left + column * step, tile.top - row * step
-                touched = area.intersects(shapely.box(left, top - step, left + step, top))
+                block = shapely.box(left, top - step, left + step, top)
+                touched = area.intersects(block.buffer(200, join_style="mitre"))
                 assert (count > 0) == (touched and theirs.databytecounts[index] > 0)
                 assert (offset > 0) == (count > 0)
                 if count:
@@ -190,6 +210,35 @@ def test_a_larger_area_than_was_copied_is_told(found, tmp_path):
     search_l3a(CROOKED, **asked)
     with pytest.warns(AoiWarning, match=r"\d\d\.\d% of the AOI lies outside the areas .* copied"):
         search_l3a(AOI, **asked)
+
+
+def test_an_area_whose_tile_was_copied_elsewhere_only_is_told(tmp_path, lay_file):
+    """Each half was copied from another tile; both together come from one."""
+    for tile, column in (("32UPC", 9996), ("32UQC", 0)):
+        lay_file(tmp_path / "site", np.ones((10, 980), "int16"), tile=tile, at=(5000, column))
+    top = tile_named("32UPC").top - 50_000
+    west = shapely.box(699_000, top - 100, 702_000, top)  # begins before 32UQC
+    east = shapely.box(702_000, top - 100, 709_500, top)
+    east = shapely.union(east, shapely.box(709_700, top - 100, 710_000, top))  # behind 32UPC
+    asked = {"time": "2021-03", "bands": "B4"}
+    with SampleServer(tmp_path / "site") as server:
+        for part in (west, east):
+            aoi = gpd.GeoSeries([part], crs="EPSG:32632")
+            mirror(search_l3a(aoi, archive=server.url, **asked), tmp_path / "mirror")
+    both = gpd.GeoSeries([shapely.box(699_000, top - 100, 709_000, top)], crs="EPSG:32632")
+    with pytest.warns(AoiWarning, match="70.0% of the AOI lies outside the areas"):
+        da = open_l3a(both, archive=tmp_path / "mirror", **asked)
+    assert da.attrs["tiles"] == ["32UPC"]
+
+
+def test_the_terms_come_along(found, tmp_path):
+    other = replace(found.origin, license="CC-BY-NC-4.0", references="https://doi.org/10.1/x")
+    mirror(replace(found, origin=other), tmp_path)
+    asked = {"time": "2021-05", "bands": "B4", "archive": tmp_path}
+    assert open_l3a(CROOKED, **asked).attrs["license"] == "CC-BY-NC-4.0"
+    assert search_l3a(CROOKED, **asked).origin.references == "https://doi.org/10.1/x"
+    mirror(found, tmp_path)  # now with two
+    assert open_l3a(CROOKED, **asked).attrs["license"] == "CC-BY-4.0 AND CC-BY-NC-4.0"
 
 
 def test_run_again_it_reads_and_writes_nothing(found, server, tmp_path):

@@ -161,6 +161,15 @@ def test_a_month_with_nothing_at_all(site, lay, missing, months):
         assert levels(da.to_numpy()[1]) == {-10}
 
 
+@pytest.mark.parametrize("missing", ["warn", "raise"])
+def test_products_without_any_file_asked_for(site, lay, missing):
+    lay("32UPC", 3)
+    with pytest.raises(MissingError, match=r"0 of 1 files: nothing in 2021-03"):
+        open_area(site, IN_BOTH, time="2021-03", bands="B12", missing=missing)
+    da = open_area(site, IN_BOTH, time="2021-03", bands="B12", missing="keep")
+    assert levels(da.to_numpy()) == {-10}
+
+
 @pytest.mark.parametrize(
     ("time", "months"),
     [

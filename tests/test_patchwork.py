@@ -22,10 +22,10 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
-from s2l3a_xr import _request, open_l3a, to_geotiff
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr import Transport, _request, open_l3a, to_geotiff
+from s2l3a_xr._errors import AoiError, SelectionError
 from s2l3a_xr._rehearsal import find_array
-from s2l3a_xr._sample import SampleServer
+from s2l3a_xr._sample import Fault, SampleServer
 from s2l3a_xr._tiff import SparseBytes, parse_header
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._warp import Warp, _scales, zone_grid
@@ -290,6 +290,38 @@ def test_chunks_of_other_grids_share_blocks(site):
         assert before[0] != after[0] or before[2] <= after[1]
 
 
+@pytest.mark.filterwarnings("ignore::s2l3a_xr.MissingWarning")
+def test_a_gone_file_of_a_zone_is_asked_for_once(site):
+    """Though zones come twice: for what only they have, and for holes of others."""
+    with SampleServer(site.root) as server:
+        da = eastern(open_area(server, WIDE, crs=32632))
+        server.faults = [Fault(match="T33UUT.*_B4", kind="status", status=404)]
+        server.clear_log()
+        value = da.values[0, 0]
+        assert [entry.status for entry in server.log if "T33UUT" in entry.path] == [404]
+    rows = da.l3a.failures()
+    assert rows[["tile", "status"]].to_numpy().tolist() == [["33UUT", "gone"]]
+    other = warped(da, [file_of(site.root, "32UQC", "B4")], "nearest")
+    transform = da.rio.transform(recalc=True)
+    inside = rasterio.features.geometry_mask([WIDE], da.shape[2:], transform, invert=True)
+    np.testing.assert_array_equal(value, np.where(inside, other, -10000))
+
+
+@pytest.mark.filterwarnings("ignore::s2l3a_xr.ReadFailedWarning")
+def test_what_fails_in_a_second_look_at_a_zone_is_listed_too(site):
+    with SampleServer(site.root) as server:
+        asked = {"fail_on_error": False, "transport": Transport(max_attempts=1)}
+        da = eastern(open_area(server, WIDE, crs=32632, **asked))
+        da.l3a.plan()  # reads the headers
+        server.faults = [Fault(match="T33UUT.*_B4", kind="status", status=500)]
+        server.clear_log()
+        _ = da.values
+        failed = {(p.start, p.stop) for r in server.log if r.status == 500 for p in r.ranges}
+    assert len(failed) > 1
+    rows = da.l3a.failures()[["start", "stop"]]
+    assert {*rows.itertuples(index=False, name=None)} == failed
+
+
 def test_the_sample_s_july_is_of_the_other_zone(server, sample_root):
     """Zone 32 lacks it: 33UUT gives it, on the grid of zone 32."""
     aoi = gpd.GeoSeries([shapely.box(716e3, 5756e3, 719e3, 5759e3)], crs="EPSG:32632")
@@ -386,6 +418,12 @@ def test_a_geobox(site):
     assert (da.rio.crs, da.rio.transform(), da.shape[2:]) == (box.crs, box.affine, box.shape)
     np.testing.assert_array_equal(da.values[0, 0], expected(site.root, da))
     assert (da.values != -10000).any()
+
+
+def test_a_grid_that_lies_elsewhere(site):
+    box = GeoBox.from_bbox((4000000, 2700000, 4001000, 2701000), crs="EPSG:3035", resolution=10)
+    with pytest.raises(AoiError, match="shares no pixel with the grid"):
+        open_area(site, geobox=box)
 
 
 REFUSED = {
