@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import s2l3a_xr
 from s2l3a_xr._cli import main
-from s2l3a_xr._sample import Fault
+from s2l3a_xr._sample import Fault, SampleServer
 
 BOUNDS = "11.68,51.94,11.70,51.96"
 AREA = (11.68, 51.94, 11.70, 51.96)
@@ -131,19 +131,16 @@ def test_a_cache_is_kept_for_later_processes(fresh_server, tmp_path):
 
 
 def test_a_host_that_is_allowed(run, fresh_server):
-    fresh_server.faults = [
-        Fault(
-            match="/32/U/PC/2021/$",
-            kind="redirect",
-            location=fresh_server.url.replace("127.0.0.1", "localhost") + "32//U/PC/2021/",
-        )
-    ]
+    folder = "32/U/PC/2021/"
     words = ("search", BOUNDS, *MAY, "--archive", fresh_server.url)
-    refused = run(*words)
-    assert refused.exit_code == 1
-    assert "(--allow-host)" in refused.stderr
-    allowed = run(*words, "--allow-host", "localhost")
-    assert allowed.exit_code == 0, allowed.output
+    with SampleServer(fresh_server.root) as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost") + folder
+        fresh_server.faults = [Fault(match=f"/{folder}$", kind="redirect", location=elsewhere)]
+        refused = run(*words)
+        assert refused.exit_code == 1
+        assert "(--allow-host)" in refused.stderr
+        allowed = run(*words, "--allow-host", "localhost")
+        assert allowed.exit_code == 0, allowed.output
 
 
 @pytest.mark.parametrize(
