@@ -242,8 +242,8 @@ def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
         if not inventory.available:
             asked = f"bands {', '.join(inventory.bands)} of {', '.join(inventory.tiles)}"
             msg = (
-                f"{text} ({asked} in {redact(inventory.archive_url)}). Ask for other bands or months, "
-                "or print search_l3a(…) of them to see what there is."
+                f"{text} ({asked} in {redact(inventory.archive_url)}). Ask for other bands or "
+                "months, or print search_l3a(…) of them to see what there is."
             )
             raise MissingError(msg)
         if missing == "raise":
