@@ -367,6 +367,27 @@ def test_random_areas_of_the_sample(server, sample_root, data):
     assert_same(value, gdals)
 
 
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_random_areas_over_both_zones(site, data):
+    """With holes in either: pixels are made of one zone where the other has none."""
+    corner = st.tuples(st.integers(0, 8000), st.integers(0, 4000))
+    points = data.draw(st.lists(corner, min_size=3, max_size=6, unique=True))
+    hull = shapely.MultiPoint([(803_000 + x, 5_745_000 + y) for x, y in points]).convex_hull
+    hypothesis.assume(hull.geom_type == "Polygon" and hull.area > 10_000)
+    ends = [shapely.box(x, 5_746_000, x + 100, 5_746_100) for x in (708_000, 812_000)]
+    area = shapely.union_all([hull, *ends])  # one in zone 32 alone, one in 33
+    band = data.draw(st.sampled_from(["B4", "B11", "FLG"]))
+    kernel = data.draw(st.sampled_from(KERNELS)) if band != "FLG" else "nearest"
+    chunks = data.draw(st.sampled_from(["auto", {"y": 173, "x": 1000}, None]))
+    crs = data.draw(st.sampled_from([32632, 32633]))
+    da = open_area(site, area, bands=band, crs=crs, resampling=kernel, chunks=chunks)
+    assert set(da.attrs["tiles"]) == {"32UQC", "33UUT"}
+    part = eastern(da)
+    value = part.values[0, 0]
+    assert_same(value, expected(site.root, part, band, kernel, area=area))
+
+
 @pytest.mark.parametrize("kernel", ["bilinear", "cubic", "average"])
 def test_20_m_bands_on_a_10_m_grid(site, kernel):
     da = open_area(site, bands=["B4", "B11"], resampling={"swir16": kernel})
