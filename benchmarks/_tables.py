@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -173,15 +174,19 @@ def _bars(case: CaseResult, axes: Any) -> None:
     rows = sorted((row for row in case.rows if row.samples), key=lambda row: row.median("wall_s"))
     walls = [row.median("wall_s") for row in rows]
     colors = ["#1b7f5c" if row.name.startswith(_OURS) else "#9aa5b1" for row in rows]
-    bars = axes.barh([row.name for row in rows], walls, color=colors)
-    axes.bar_label(bars, [f"{wall:.2f} s" for wall in walls], padding=3, fontsize=8)
-    if case.bound_s is not None and case.bound_s > 0.005 * max(walls):  # else it is the axis
+    # One that takes minutes must not hide how the others compare.
+    longest = max(wall for wall in walls if wall <= 10 * statistics.median(walls))
+    shown = [min(wall, longest) for wall in walls]
+    labels = [f"{wall:.2f} s" + (" (bar cut)" if wall > longest else "") for wall in walls]
+    bars = axes.barh([row.name for row in rows], shown, color=colors)
+    axes.bar_label(bars, labels, padding=3, fontsize=8)
+    if case.bound_s is not None and case.bound_s > 0.005 * longest:  # else it is the axis
         axes.axvline(case.bound_s, color="#b3261e", linewidth=1, linestyle="--")
         axes.annotate(
             "bound", (case.bound_s, 0), xycoords=("data", "axes fraction"), fontsize=7, va="bottom"
         )
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.12 * max(walls))
+    axes.set_xlim(0, 1.2 * longest)
     axes.set_title(f"{case.key}. {case.title}", fontsize=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
