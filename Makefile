@@ -51,7 +51,7 @@ lint: $(STAMP)  ## Linter, format and types
 bench: $(STAMP)  ## All benchmarks
 	"$(BIN)/python" benchmarks/run.py $(ARGS)
 
-bench-quick: $(STAMP)  ## The benchmarks that count requests and bytes
+bench-quick: $(STAMP)  ## The same in a few minutes: one run each, fewer contenders
 	"$(BIN)/python" benchmarks/run.py --quick $(ARGS)
 
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt
