@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from s2l3a_xr._errors import GoneError, MissingWarning, ReadError, ReadFailedWarning
+from s2l3a_xr._mosaic import rasterio_lock
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +132,8 @@ def report(token: str, errors: Sequence[ReadError], *, home: str | None, quiet: 
         return
     if home not in {None, _ledger.folder} and multiprocessing.parent_process() is not None:
         _leave_at_home(token, rows, Path(str(home)))
-    _warn(token, loud)
+    with rasterio_lock:  # or the warning may be hidden with rasterio's own
+        _warn(token, loud)
 
 
 def _row(error: ReadError) -> Row:
@@ -297,4 +299,5 @@ def listen(name: Callable[[], str]) -> None:
 def _hear(event: tuple[float, Row]) -> None:
     _, told = event
     _ledger.keep(told["token"], told["rows"])
-    _warn(told["token"], [row for row in told["rows"] if row["id"] in told["loud"]])
+    with rasterio_lock:
+        _warn(told["token"], [row for row in told["rows"] if row["id"] in told["loud"]])

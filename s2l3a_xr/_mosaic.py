@@ -24,13 +24,14 @@ _LARGEST_BURN_PX = 2**28
 """Of larger grids, touched pixels are found window by window."""
 
 # rasterio swaps the process' warning filters while it rasterises: of two threads at once, the
-# second puts back what the first had set, and every warning stays silent from then on.
-_rasterio_lock = threading.Lock()
+# second puts back what the first had set, and every warning stays silent from then on. A warning
+# of another thread is hidden meanwhile: whoever warns while others read takes this lock.
+rasterio_lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_rasterio_lock.acquire,
-        after_in_parent=_rasterio_lock.release,
-        after_in_child=_rasterio_lock.release,
+        before=rasterio_lock.acquire,
+        after_in_parent=rasterio_lock.release,
+        after_in_child=rasterio_lock.release,
     )
 
 _Extent: TypeAlias = tuple[int, int, int, int]
@@ -142,7 +143,7 @@ def _burn(
     features = [feature for feature in features if not feature.is_empty]
     if not features:
         return np.zeros((bottom - top, right - left), dtype=bool)
-    with _rasterio_lock:
+    with rasterio_lock:
         burnt: np.ndarray = rasterize(
             features,
             out_shape=(bottom - top, right - left),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import shapely
 from click.testing import CliRunner
 
 import s2l3a_xr
@@ -26,7 +29,8 @@ from s2l3a_xr import (
     to_geotiff,
 )
 from s2l3a_xr._cli import main
-from s2l3a_xr._failures import _clean_up, home_folder
+from s2l3a_xr._failures import _clean_up, home_folder, report
+from s2l3a_xr._mosaic import inside
 from s2l3a_xr._sample import Fault
 
 AOI = (11.68, 51.94, 11.74, 51.98)
@@ -257,6 +261,29 @@ def test_from_threads(fresh_server):
     da = open_area(fresh_server, chunks={"time": 1, "band": 1, "y": 150})
     _, categories = check_both(da, fresh_server, expected)
     assert sorted(c.__name__ for c in categories) == ["MissingWarning", "ReadFailedWarning"]
+
+
+def test_no_warning_is_lost_while_others_burn_masks():
+    """Rasterio hides a warning meanwhile, for the whole process."""
+    area, pixels = [shapely.Polygon([(1, 1), (300, 20), (100, 280)])], np.arange(300)
+    done = threading.Event()
+
+    def burn():
+        while not done.is_set():
+            inside(area, (300, 300), pixels, pixels, all_touched=False)
+
+    def tell():
+        with ThreadPoolExecutor(2) as pool:
+            tasks = [pool.submit(burn) for _ in range(2)]
+            for number in range(100):
+                gone = GoneError("no such file", url=f"http://localhost/{number}")
+                report("some request", [gone], home=None, quiet=False)
+            done.set()
+            for task in tasks:
+                task.result()
+
+    _, caught = caught_while(tell)
+    assert len(caught) == 100
 
 
 def test_from_the_processes_scheduler(fresh_server, tmp_path):
