@@ -99,10 +99,11 @@ async def _take(
     )
     years = sorted({year for year, _ in asked})
     pairs = [(tile.name, year) for tile in candidates for year in years]
+    # What is listed next needs more connections: they open meanwhile. Of a catalogue nothing is.
+    listings_to_come = len(candidates) * len(asked) if isinstance(archive, FolderArchive) else 0
     found, _ = await asyncio.gather(
         gather(archive.products(session, *pair) for pair in pairs),
-        # What is listed next needs more connections: they open meanwhile.
-        session.warm(archive.url, len(candidates) * len(asked)),
+        session.warm(archive.url, listings_to_come),
     )
     chosen = newest(product for products in found for product in products)
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}

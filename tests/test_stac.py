@@ -32,6 +32,7 @@ from s2l3a_xr._sample._answers import Answer
 from s2l3a_xr._stac._api import _spans
 from s2l3a_xr._stac._items import Findings, make_archive
 from s2l3a_xr._stac._links import Links
+from s2l3a_xr._transport import Session
 
 OVER_TWO = (11.75, 51.94, 12.0, 51.99)
 """Reaches from 32UPC into 32UQC."""
@@ -127,6 +128,22 @@ def test_one_search_serves_an_area_and_all_its_tiles(stac):
         "limit": 250,
     }
     assert not [r for r in stac.log if r.path.startswith("/S2_L3A_WASP")]
+
+
+def test_no_connection_is_opened_ahead_for_files(stac, monkeypatch):
+    ahead = []
+
+    async def note(_, url, count):
+        ahead.append((url, count))
+
+    monkeypatch.setattr(Session, "warm", note)
+    search_l3a(
+        SAMPLE_AOI, time="2021-05", archive=stac.stac_url, transport=Transport(max_attempts=6)
+    )
+    search_l3a(SAMPLE_AOI, time="2021-05", archive=stac.url, transport=Transport(max_attempts=6))
+    (_, by_catalogue), (_, by_listing) = ahead
+    assert by_catalogue == 0
+    assert by_listing > 0
 
 
 @pytest.mark.parametrize(
