@@ -371,6 +371,8 @@ def test_an_interrupt_ends_a_search_at_once(stac):
     stac.faults = [Fault(match="/search", kind="stall", seconds=20)]
     code = (
         "import os, signal, threading, time, s2l3a_xr\n"
+        # a background job inherits deafness
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "began = time.monotonic()\n"
         "try:\n"

@@ -411,8 +411,9 @@ if __name__ == "__main__":
 """
 
 STALL = """
-import sys
+import signal, sys
 from s2l3a_xr._transport import Transport, run_with_session
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit deafness
 print("go", flush=True)
 run_with_session(Transport(), lambda s: s.read(sys.argv[1], 0, 9))
 """
