@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from s2l3a_xr._errors import SelectionError
 
@@ -22,6 +22,12 @@ class Transport:
         Longest wait for the next byte.
     max_attempts : int, default 14
         How often one request is tried when the server answers with passing faults.
+    give_up_s : float, default 30
+        A host from which no byte came for so long is given up.
+    max_retry_after_s : float, default 60
+        Longest ``Retry-After`` that is waited for.
+    max_redirects : int, default 5
+        Redirects of one request that are followed.
     allowed_hosts : tuple of str, default ()
         Further hosts that redirects and a STAC catalogue's links may lead to.
     public_only : bool, default False
@@ -33,6 +39,16 @@ class Transport:
         nothing on disk.
     cache_bytes : int, default 10 GB
         Most bytes in that folder; what was not used for longest goes first.
+    max_header_bytes : int, default 8 MiB
+        Most bytes that are read of a TIFF's header.
+    max_block_bytes : int, default 64 MiB
+        Longest unpacked block of a TIFF.
+    max_listing_bytes : int, default 16 MiB
+        Longest listing of a folder.
+    max_document_bytes : int, default 64 MiB
+        Longest document of a STAC catalogue, also unpacked.
+    max_pages : int, default 5000
+        Most pages of a STAC search.
 
     Raises
     ------
@@ -49,15 +65,23 @@ class Transport:
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 10.0
     max_attempts: int = 14
+    give_up_s: float = 30.0
+    max_retry_after_s: float = 60.0
+    max_redirects: int = 5
     allowed_hosts: tuple[str, ...] = ()
     public_only: bool = False
     cache_dir: str | os.PathLike[str] | None = None
     cache_bytes: int = 10_000_000_000
+    max_header_bytes: int = 8 * 2**20
+    max_block_bytes: int = 64 * 2**20
+    max_listing_bytes: int = 16 * 2**20
+    max_document_bytes: int = 64 * 2**20
+    max_pages: int = 5000
 
     def __post_init__(self) -> None:
-        positive = ("max_connections", "connect_timeout_s", "idle_timeout_s", "max_attempts")
-        for name in (*positive, "cache_bytes"):
-            if not getattr(self, name) > 0:
+        for field in fields(self):
+            name = field.name
+            if field.type in {"int", "float"} and not getattr(self, name) > 0:
                 msg = f"Transport({name}={getattr(self, name)!r}) must be positive."
                 raise SelectionError(msg)
 
