@@ -35,6 +35,7 @@ from s2l3a_xr._errors import (
 
 if TYPE_CHECKING:
     from s2l3a_xr._export import to_geotiff
+    from s2l3a_xr._extract import extract_l3a
     from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._mirror import save_archive
     from s2l3a_xr._open import open_l3a
@@ -63,6 +64,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "__version__",
+    "extract_l3a",
     "open_l3a",
     "save_archive",
     "search_l3a",
@@ -75,6 +77,7 @@ _LOADED_WHEN_USED = {
     "Inventory": "_inventory",
     "StacArchive": "_stac",
     "Transport": "_transport",
+    "extract_l3a": "_extract",
     "open_l3a": "_open",
     "save_archive": "_mirror",
     "search_l3a": "_search",
