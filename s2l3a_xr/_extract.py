@@ -20,10 +20,12 @@ from s2l3a_xr._aoi import LONLAT, Aoi, AoiLike, read_aoi, to_series
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import AoiError, AoiWarning, SelectionError, warn_user
 from s2l3a_xr._failures import listen
+from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
 from s2l3a_xr._footprint import Method, check_method
 from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._open import attrs_of, dates_of, months_to_keep, take_settled
-from s2l3a_xr._product import BANDS, QUANTIFICATION
+from s2l3a_xr._labels import attrs_of, dates_of
+from s2l3a_xr._open import months_to_keep, take_settled, with_flags
+from s2l3a_xr._product import BANDS, QUANTIFICATION, Band, band_names, resolve_bands
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
@@ -60,6 +62,8 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     archive: ArchiveLike = None,
     inventory: Inventory | str | os.PathLike[str] | None = None,
     method: Method = "centre",
+    mask: Mask = None,
+    flag_encoding: FlagEncoding = "classes",
     mask_and_scale: bool = False,
     missing: Literal["warn", "keep", "raise"] = "warn",
     fail_on_error: bool = True,
@@ -87,6 +91,9 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
         Pixels whose centre lies inside a polygon, as ``rasterio.mask`` takes them; or all that it
         touches, each with the share that it covers as its weight (needs the extra ``zonal``; no
         median). A point takes the pixel that it lies in.
+    mask, flag_encoding
+        As for `open_l3a`: pixels of these classes don't count. FLG is read in each band's own
+        pixel size.
     mask_and_scale : bool, default False
         Give reflectance instead of reflectance x 10000.
     compute : bool, default True
@@ -140,28 +147,38 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     features = _features(geometries)
     settings = transport or Transport()
     area = _area(features)
+    hidden = read_classes(mask)
+    check_encoding(flag_encoding)
     if inventory is None:
+        wanted = band_names(bands)
         inventory = search_l3a(
-            area, years=years, months=months, time=time, bands=bands, archive=archive,
-            transport=settings,
+            area, years=years, months=months, time=time, archive=archive,
+            bands=with_flags(wanted) if hidden else wanted, transport=settings,
         )  # fmt: skip
     else:
         inventory = take_settled(
             inventory, years=years, months=months, time=time, archive=archive, bands=bands
         )
-    _check_bands(inventory, scaled=mask_and_scale)
+        wanted = inventory.bands
+    layers = resolve_bands(wanted)
+    _check_bands(layers, scaled=mask_and_scale)
     request = make_request(
         inventory,
         inventory.grid,
         months_to_keep(inventory, missing),
         None,
-        resampling=kernels_for(inventory.layers, "nearest"),
+        bands=[layer.native for layer in layers],
+        resampling=kernels_for(layers, "nearest"),
         all_touched=False,
         use_overviews=False,
         missing=missing,
         fail_on_error=fail_on_error,
         transport=inventory.origin.settings(settings),
+        hidden=hidden,
+        flag_encoding=flag_encoding,
     )
+    if hidden:
+        _check_flags(request, layers)
     array = L3AArray(request)
     listen(lambda: array.token)
     aoi = Aoi(features=tuple(features), crs=features.crs.to_wkt())
@@ -169,7 +186,9 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     _warn_of_borders(features.index, homes)
     tiles = _home_tiles(aoi, inventory, homes)
     values = _values(array, aoi, tiles, names, method, compute=compute, progress=progress)
-    return _dataset(values, names, features.index, tiles, inventory, array, scaled=mask_and_scale)
+    dataset = _dataset(values, names, inventory, array, scaled=mask_and_scale)
+    labels = {"band": list(wanted), "feature": features.index.to_numpy()}
+    return dataset.assign_coords(**labels, tile=("feature", tiles))
 
 
 def _features(geometries: AoiLike) -> gpd.GeoSeries:
@@ -185,7 +204,7 @@ def _features(geometries: AoiLike) -> gpd.GeoSeries:
     shapes = series.to_numpy()
     empty = shapely.is_missing(shapes) | shapely.is_empty(shapes)
     if empty.any():
-        msg = f"{_some(series.index[empty])} have no geometry; drop them: gdf[~gdf.geometry.is_empty]."
+        msg = f"{_some(series.index[empty])} have no geometry; drop them or give them one."
         raise AoiError(msg)
     shapes = shapely.force_2d(shapes)
     broken = ~shapely.is_valid(shapes)
@@ -200,7 +219,7 @@ def _features(geometries: AoiLike) -> gpd.GeoSeries:
     wrong = ~np.isin(kinds, [*_POINTS, *_AREAS])
     if wrong.any():
         found = ", ".join(sorted(set(kinds[wrong])))
-        msg = f"{_some(series.index[wrong])} are no polygons or points but {found}; buffer them first."
+        msg = f"{_some(series.index[wrong])} are {found}, no polygons or points; buffer them first."
         raise AoiError(msg)
     return gpd.GeoSeries(shapes, index=series.index, crs=series.crs)
 
@@ -223,8 +242,8 @@ def _area(features: gpd.GeoSeries) -> Aoi:
     return read_aoi(pd.concat([features[~points], around]))
 
 
-def _check_bands(inventory: Inventory, *, scaled: bool) -> None:
-    kinds = {layer.kind for layer in inventory.layers}
+def _check_bands(layers: Sequence[Band], *, scaled: bool) -> None:
+    kinds = {layer.kind for layer in layers}
     if "flag" in kinds:
         msg = "FLG holds classes, which have no mean; da.l3a.quality() counts them."
         raise SelectionError(msg)
@@ -233,8 +252,17 @@ def _check_bands(inventory: Inventory, *, scaled: bool) -> None:
         raise SelectionError(msg)
 
 
+def _check_flags(request: Request, layers: Sequence[Band]) -> None:
+    request.check_layers("FLG")
+    if not request.is_named and len({layer.resolution_m for layer in layers}) > 1:
+        msg = (
+            "mask=… needs bands of one pixel size in this archive: ask for 10 and 20 m one by one."
+        )
+        raise SelectionError(msg)
+
+
 def _warn_of_borders(names: pd.Index, homes: Home) -> None:
-    beyond = homes.held < 1 - 1e-6  # noqa: PLR2004 - rounding
+    beyond = homes.held < 1 - 1e-6
     if beyond.any():
         warn_user(
             f"{_some(names[beyond])} reach past the tiles of the zone that they are measured in, "
@@ -291,7 +319,7 @@ def _values(
         parts = [np.concatenate([next(done) for _ in row], axis=1) for row in tasks]
         return np.concatenate(parts, axis=3)[..., back]
     lazy = [
-        dask.array.concatenate([_lazy(t, p, request) for t, p in zip(*pair, strict=True)], axis=1)
+        dask.array.concatenate([_lazy(t, p, request) for t, p in zip(*pair, strict=True)], 1)
         for pair in zip(tasks, rows, strict=True)
     ]
     return dask.array.concatenate(lazy, axis=3)[..., back]
@@ -299,7 +327,8 @@ def _values(
 
 def _lazy(task: Any, part: Part, request: Request) -> dask.array.Array:  # noqa: ANN401 - untyped
     shape = (len(part.stats), len(part.times), len(request.bands), len(part.shapes))
-    return dask.array.from_delayed(task, shape, dtype=np.float64)
+    lazy: dask.array.Array = dask.array.from_delayed(task, shape, dtype=np.float64)
+    return lazy
 
 
 def _groups(aoi: Aoi, tiles: np.ndarray) -> Iterator[np.ndarray]:
@@ -329,8 +358,6 @@ def _runs(request: Request, pixels: float) -> Iterator[tuple[int, ...]]:
 def _dataset(
     values: Any,  # noqa: ANN401 - a numpy or a dask array
     names: Sequence[str],
-    index: pd.Index,
-    tiles: np.ndarray,
     inventory: Inventory,
     array: L3AArray,
     *,
@@ -339,27 +366,24 @@ def _dataset(
     request = array.request
     attrs = attrs_of(request, inventory, array)
     what = attrs.pop("long_name").removesuffix(f" x {QUANTIFICATION}" if scaled else "")
-    units = "1" if scaled else attrs.pop("units", "")
-    attrs = {key: value for key, value in attrs.items() if key not in {"_FillValue", "units"}}
-    layers = [BANDS[name] for name in request.bands]
+    units = attrs.pop("units", None)
+    del attrs["_FillValue"]
     dims = ("time", "band", "feature")
     variables = {}
     for position, name in enumerate(names):
-        counts = name == "count"
-        found = values[position] / QUANTIFICATION if scaled and not counts else values[position]
-        told = {"long_name": STATISTICS[name] if counts else f"{STATISTICS[name]} of {what}"}
-        unit = "1" if counts else units
-        variables[name] = (dims, found, {**told, **({"units": unit} if unit else {})})
-    labels = index.to_numpy()
-    return xr.Dataset(
-        variables,
-        coords={
-            "time": ("time", dates_of(request), {"long_name": "month of the mosaic"}),
-            "band": ("band", list(inventory.bands)),
-            "common_name": ("band", [layer.common for layer in layers]),
-            "native_name": ("band", [layer.native for layer in layers]),
-            "feature": ("feature", labels),
-            "tile": ("feature", tiles),
-        },
-        attrs=attrs,
-    )
+        if name == "count":
+            told = {"long_name": STATISTICS[name], "units": "1"}
+            variables[name] = (dims, values[position], told)
+            continue
+        found = values[position] / QUANTIFICATION if scaled else values[position]
+        told = {"long_name": f"{STATISTICS[name]} of {what}"}
+        if units is not None:
+            told["units"] = "1" if scaled else units
+        variables[name] = (dims, found, told)
+    layers = [BANDS[name] for name in request.bands]
+    coords = {
+        "time": ("time", dates_of(request), {"long_name": "month of the mosaic"}),
+        "common_name": ("band", [layer.common for layer in layers]),
+        "native_name": ("band", [layer.native for layer in layers]),
+    }
+    return xr.Dataset(variables, coords=coords, attrs=attrs)

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 
 from s2l3a_xr._errors import FileChangedError, FormatError
+from s2l3a_xr._flags import FlagEncoding
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._store import KeptHeader
@@ -39,6 +40,8 @@ class Source:
         Pixel size.
     dtype : str
         Type of its pixels.
+    flag_encoding : {"classes", "bits"}, default "classes"
+        What the numbers in FLG mean.
     """
 
     url: str
@@ -48,6 +51,7 @@ class Source:
     tile: Tile
     resolution_m: int
     dtype: str
+    flag_encoding: FlagEncoding = "classes"
 
     @property
     def place(self) -> dict[str, str]:

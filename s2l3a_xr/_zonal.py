@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -11,11 +11,11 @@ from shapely.geometry.base import BaseGeometry
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import ReadError
+from s2l3a_xr._errors import GoneError, ReadError
 from s2l3a_xr._footprint import Footprint, Method, find_footprint
 from s2l3a_xr._gather import Gathering
 from s2l3a_xr._loop import gather, in_thread
-from s2l3a_xr._product import NODATA
+from s2l3a_xr._product import BANDS, NODATA
 from s2l3a_xr._request import Request
 from s2l3a_xr._source import Source
 from s2l3a_xr._statistics import summarise
@@ -78,7 +78,7 @@ class Home:
 
 
 def find_homes(aoi: Aoi, tiles: Sequence[Tile]) -> Home:
-    """Measure each feature in one zone: the one whose tiles hold most of it, or the first of equals.
+    """Choose for each feature the zone whose tiles hold most of it, the first of equals.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def _held(shapes: Sequence[BaseGeometry], zone: str, tiles: Sequence[Tile]) -> n
     ground = shapely.union_all([tile.box for tile in tiles if tile.crs == zone])
     shapely.prepare(ground)
     features = np.array(shapes, dtype=object)
-    held = shapely.covers(ground, features).astype(np.float64)
+    held: np.ndarray = shapely.covers(ground, features).astype(np.float64)
     for i in np.flatnonzero(held == 0):
         area = features[i].area
         held[i] = shapely.intersection(features[i], ground).area / area if area else 0.0
@@ -146,32 +146,45 @@ async def _read(
     for i, time in enumerate(part.times):
         for j in bands:
             sources = request.sources(time, j)
+            flags = _flags(request, time, j)
             for zone in sorted({source.tile.crs for source in sources}):
-                own = tuple(source for source in sources if source.tile.crs == zone)
-                key = (tuple(s.tile for s in sources), zone, own[0].resolution_m)
+                own = [n for n, source in enumerate(sources) if source.tile.crs == zone]
+                first = sources[own[0]]
+                key = (tuple(s.tile for s in sources), zone, first.resolution_m)
                 if key not in footprints:
-                    footprints[key] = await in_thread(_footprint, aoi, sources, own[0], part.method)
+                    footprints[key] = await in_thread(_footprint, aoi, sources, first, part.method)
                 which, footprint = footprints[key]
-                if len(footprint):
-                    jobs.append((own, footprint, result[:, i, j], which))
+                gathering = Gathering(
+                    sources=tuple(sources[n] for n in own),
+                    footprint=footprint,
+                    requests=1,
+                    keep_going=not request.fail_on_error,
+                    is_shared=part.is_shared,
+                    flags=tuple(flags[n] for n in own) if flags else (),
+                    hidden=request.hidden,
+                )
+                jobs.append((gathering, result[:, i, j], which))
     requests = max(1, session.transport.max_connections // max(1, len(jobs)))
 
     async def measure(
-        sources: tuple[Source, ...], footprint: Footprint, output: np.ndarray, which: np.ndarray
+        gathering: Gathering, output: np.ndarray, which: np.ndarray
     ) -> list[ReadError]:
-        gathering = Gathering(
-            sources=sources,
-            footprint=footprint,
-            requests=requests,
-            keep_going=not request.fail_on_error,
-            is_shared=part.is_shared,
+        pixels, errors = await replace(gathering, requests=requests).read(session)
+        output[:, which] = await in_thread(
+            _summarise, pixels, gathering.footprint, len(which), part.stats
         )
-        pixels, errors = await gathering.read(session)
-        output[:, which] = await in_thread(_summarise, pixels, footprint, len(which), part.stats)
         return errors
 
-    told = await gather(measure(*job) for job in jobs)
-    return result, [error for errors in told for error in errors]
+    told = await gather(measure(*job) for job in jobs if len(job[2]))
+    errors = [error for found in told for error in found]
+    once = {error.url if isinstance(error, GoneError) else id(error): error for error in errors}
+    return result, list(once.values())
+
+
+def _flags(request: Request, time: int, band: int) -> list[Source]:
+    """Name FLG in the band's own pixels: files of 10 and of 20 m may be wanted together."""
+    native_m = BANDS[request.bands[band]].resolution_m
+    return replace(request, native_m=native_m).flags(time, band)
 
 
 def _footprint(
