@@ -45,7 +45,7 @@ _POINT_M = 5.0
 _MOST_FEATURES = 5000
 """Features of one task."""
 
-_BYTES_OF_A_PIXEL = 64
+_BYTES_OF_A_PIXEL = 16
 """What a pixel takes of memory while it is summarised, places and sorting included."""
 
 _NAMED = 5
@@ -372,11 +372,11 @@ def _dataset(
     variables = {}
     for position, name in enumerate(names):
         if name == "count":
-            told = {"long_name": STATISTICS[name], "units": "1"}
+            told = {"long_name": STATISTICS[name], "units": "1", "request": array.token}
             variables[name] = (dims, values[position], told)
             continue
         found = values[position] / QUANTIFICATION if scaled else values[position]
-        told = {"long_name": f"{STATISTICS[name]} of {what}"}
+        told = {"long_name": f"{STATISTICS[name]} of {what}", "request": array.token}
         if units is not None:
             told["units"] = "1" if scaled else units
         variables[name] = (dims, found, told)

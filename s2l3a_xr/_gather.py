@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from s2l3a_xr._errors import FormatError, GoneError, ReadError
 from s2l3a_xr._fetch import BlockReader
 from s2l3a_xr._flags import UNKNOWN, hiding_table, strange_flag
-from s2l3a_xr._footprint import Footprint
-from s2l3a_xr._loop import gather
+from s2l3a_xr._footprint import Footprint, Piece
+from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Target
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._read import is_nothing
@@ -70,40 +71,49 @@ class Gathering:
         ReadError
             A file can't be read or is not what it must be.
         """
-        pixels = np.full(len(self.footprint), NODATA, np.int16)
+        footprint = self.footprint
+        pixels = np.full(len(footprint), NODATA, np.int16)
         errors: list[ReadError] = []
-        held = [self.footprint.within(source.tile) for source in self.sources]
-        giver = np.argmax([*held, np.ones(len(pixels), bool)], axis=0)
-        every = range(len(self.sources))
-        asks = [self._ask(session, self.sources[i], giver == i, pixels, errors) for i in every]
-        lost = {i for i, came in enumerate(await gather(asks)) if not came}
-        for i in sorted({*every[1:]} - lost):
-            holes = held[i] & (giver < i) & is_nothing(pixels, self.sources[i])
-            await self._ask(session, self.sources[i], holes, pixels, errors)
-            giver[holes & ~is_nothing(pixels, self.sources[i])] = i
+        tiles = tuple(source.tile for source in self.sources)
+        owners = footprint.owners(tiles)
+        jobs = [(source, partial(footprint.cut, tiles, i)) for i, source in enumerate(self.sources)]
+        came = await gather(self._ask(session, *job, pixels, errors) for job in jobs)
+        for i, source in enumerate(self.sources):
+            holes = (owners < i) & is_nothing(pixels, source)
+            if i and came[i] and (holes := holes & footprint.within(source.tile)).any():
+                which = np.flatnonzero(holes)
+                jobs[i] = source, partial(footprint.cut_some, which, source.tile)
+                await self._ask(session, *jobs[i], pixels, errors)
+                owners = owners.copy()
+                owners[which[~is_nothing(pixels[which], source)]] = i
         if self.flags:
-            flags = np.full(len(pixels), UNKNOWN, np.uint8)
-            has = ~is_nothing(pixels, self.sources[0])
-            wanted = [has & (giver == i) for i in every]
-            asks = [self._ask(session, self.flags[i], wanted[i], flags, errors) for i in every]
-            await gather(asks)
-            pixels[hiding_table(self.hidden, self.flags[0].flag_encoding)[flags]] = NODATA
+            await self._hide(session, owners, pixels, errors)
         return pixels, errors
+
+    async def _hide(
+        self, session: Session, owners: np.ndarray, pixels: np.ndarray, errors: list[ReadError]
+    ) -> None:
+        """Make nodata of what FLG says of the product that gave a pixel."""
+        flags = np.full(len(pixels), UNKNOWN, np.uint8)
+        footprint = self.footprint
+        jobs = [
+            (flag, partial(footprint.cut_some, np.flatnonzero(owners == i), flag.tile))
+            for i, flag in enumerate(self.flags)
+        ]
+        await gather(self._ask(session, *job, flags, errors) for job in jobs)
+        pixels[hiding_table(self.hidden, self.flags[0].flag_encoding)[flags]] = NODATA
 
     async def _ask(
         self,
         session: Session,
         source: Source,
-        wanted: np.ndarray,
+        cut: Callable[[Layout], list[Piece]],
         pixels: np.ndarray,
         errors: list[ReadError],
     ) -> bool:
         """Read what a file has to give; False where it is gone or failed as a whole."""
-        which = np.flatnonzero(wanted)
-        if not which.size:
-            return True
         try:
-            errors.extend(await self._read_file(session, source, which, pixels))
+            errors.extend(await self._read_file(session, source, cut, pixels))
         except ReadError as exc:
             if not (self.keep_going or isinstance(exc, GoneError)):
                 raise
@@ -112,24 +122,32 @@ class Gathering:
         return True
 
     async def _read_file(
-        self, session: Session, source: Source, which: np.ndarray, pixels: np.ndarray
+        self,
+        session: Session,
+        source: Source,
+        cut: Callable[[Layout], list[Piece]],
+        pixels: np.ndarray,
     ) -> list[ReadError]:
         failed: list[ReadError] = []
+        pieces: dict[tuple[int, int], Piece] = {}
+
+        def put(target: Target, block: np.ndarray) -> None:
+            piece = pieces[target.block]
+            found = block.ravel()[piece.inside]
+            wrong = strange_flag(found, source.flag_encoding) if source.band == "FLG" else None
+            if wrong is None:
+                pixels[piece.pixels] = found
+            else:
+                failed.append(FormatError(wrong, block=target.block))
+
         try:
             header = await read_header(session, source)
             image = header.layout
-            rows, columns = (index[which] for index in self.footprint.on(source.tile))
-            order = np.lexsort((columns // image.block_width, rows // image.block_height))
-            where = which[order]
-
-            def put(target: Target, block: np.ndarray) -> None:
-                found = block[target.source]
-                wrong = strange_flag(found, source.flag_encoding) if source.band == "FLG" else None
-                if wrong is None:
-                    pixels[where[target.output[0]]] = found
-                else:
-                    failed.append(FormatError(wrong, block=target.block))
-
+            pieces.update({piece.block: piece for piece in await in_thread(cut, image)})
+            if source.dtype == "uint8":  # elsewhere what was never written is nodata as it is
+                for block, piece in pieces.items():
+                    if image.counts[block] == 0:
+                        pixels[piece.pixels] = 0
             reader = BlockReader(
                 session=session,
                 url=source.url,
@@ -139,32 +157,19 @@ class Gathering:
                 put=put,
                 failed=failed.append if self.keep_going else None,
             )
-            targets = list(self._targets(rows[order], columns[order], image))
-            if source.dtype == "uint8":  # elsewhere what was never written is nodata as it is
-                for target in targets:
-                    if image.counts[target.block] == 0:
-                        pixels[where[target.output[0]]] = 0
-            await reader.bring([t for t in targets if image.counts[t.block] > 0])
+            await reader.bring([self._target(b) for b in pieces if image.counts[b] > 0])
             if failed and not self.keep_going:
                 raise failed[0]
         except ReadError as exc:
             raise exc.at(**source.place) from exc.__cause__
         return [error.at(**source.place) for error in failed]
 
-    def _targets(self, rows: np.ndarray, columns: np.ndarray, image: Layout) -> Iterator[Target]:
-        """Cut pixels that are in the order of blocks where a block ends."""
-        block_rows, block_columns = rows // image.block_height, columns // image.block_width
-        changes = np.diff(block_rows, prepend=-1) | np.diff(block_columns, prepend=-1)
-        starts = np.flatnonzero(changes)
-        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-            row, column = int(block_rows[start]), int(block_columns[start])
-            yield Target(
-                block=(row, column),
-                output=(slice(start, stop), slice(0, 1)),
-                source=(
-                    rows[start:stop] - row * image.block_height,
-                    columns[start:stop] - column * image.block_width,
-                ),
-                is_whole=False,
-                is_shared=self.is_shared,
-            )
+    def _target(self, block: tuple[int, int]) -> Target:
+        nothing = slice(0, 0)
+        return Target(
+            block=block,
+            output=(nothing, nothing),
+            source=(nothing, nothing),
+            is_whole=False,
+            is_shared=self.is_shared,
+        )
