@@ -87,8 +87,24 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def _clean(text: str) -> str:
-    """Make one line of a text, fit to be shown: URLs redacted, leaving what closes them."""
+def one_line(text: str) -> str:
+    r"""Make one line of a text, fit to be shown.
+
+    Parameters
+    ----------
+    text : str
+        Perhaps of a server or file.
+
+    Returns
+    -------
+    str
+        URLs in it are redacted, what closes them stays; control characters are escaped.
+
+    Examples
+    --------
+    >>> one_line("see http://me:secret@example.org/a?b,\\nor not")
+    'see http://example.org/a, or not'
+    """
 
     def redacted(found: re.Match[str]) -> str:
         url = found[0].rstrip("'\",;:.)]}")
@@ -112,12 +128,12 @@ class S2L3AError(Exception):
     hint: str = ""
 
     def __init__(self, message: str, **place: object) -> None:
-        super().__init__(_clean(message))
+        super().__init__(one_line(message))
         self._keep(place)
 
     def _keep(self, place: dict[str, object]) -> None:
         for name, value in place.items():
-            clean = _clean(value) if isinstance(value, str) else value
+            clean = one_line(value) if isinstance(value, str) else value
             setattr(self, name, redact(str(clean)) if name == "url" else clean)
 
     def __str__(self) -> str:
@@ -290,7 +306,7 @@ class S2L3AWarning(UserWarning):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_clean(message))
+        super().__init__(one_line(message))
 
 
 class AoiWarning(S2L3AWarning):

@@ -14,13 +14,16 @@ import aiohttp
 from yarl import URL
 
 from s2l3a_xr._errors import ReadError, TransportError, redact
-from s2l3a_xr._transport._answer import Wish
+from s2l3a_xr._transport._answer import Wish, _retry_after_s
 from s2l3a_xr._transport._guard import check_host
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
 from s2l3a_xr._transport._settings import Transport
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BUSY = frozenset({429, 503})
 _PIECE = 2**16
+_PATIENCE = 2
+_LONGEST_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +115,11 @@ class Prober:
         self._http = http
         self._transport = transport
         self._most = (most_requests, most_bytes)
+        self._patience = _PATIENCE
         self.requests = 0
         self.bytes = 0
+        self.busy: list[Probe] = []
+        """Answers of 429 and 503."""
         self._watch(http._connected())  # noqa: SLF001 - the same stage
 
     def proxy(self, url: str) -> str | None:
@@ -129,7 +135,10 @@ class Prober:
         most_bytes: int = 2**16,
         most_s: float = 30.0,
     ) -> Probe:
-        """Ask once, following redirects where reading would.
+        """Ask, following redirects where reading would.
+
+        A server that is busy is asked again after the pause that it wants, some times in all
+        and after ten seconds at most.
 
         Parameters
         ----------
@@ -149,22 +158,30 @@ class Prober:
         Probe
             Also where it failed.
         """
-        facts = SimpleNamespace(connections=0, connect_s=0.0, since=0.0)
+        probe = await self._follow(url, method, span, (most_bytes, most_s))
+        if probe.status in _BUSY:
+            self.busy.append(probe)
+        if probe.status in _BUSY and self._patience > 0:
+            self._patience -= 1
+            pause_s = _retry_after_s(probe.headers.get("retry-after"))
+            await asyncio.sleep(min(1.0 if pause_s is None else pause_s, _LONGEST_PAUSE_S))
+            probe = await self._follow(url, method, span, (most_bytes, most_s))
+        return probe
+
+    async def _follow(self, url: str, method: str, span: str, most: tuple[int, float]) -> Probe:
+        facts = SimpleNamespace(connections=0, connect_s=0.0)
         here, redirects = url, []
         try:
             while True:
-                self._spend()
-                probe = await self._once(here, method, span, (most_bytes, most_s), facts)
+                probe = await self._once(here, method, span, most, facts)
                 self.bytes += len(probe.body)
                 location = probe.headers.get("location")
                 if probe.status not in _REDIRECTS or location is None:
                     break
                 redirects.append(probe.status)
-                if len(redirects) > self._transport.max_redirects:
-                    msg = f"more than {self._transport.max_redirects} redirects"
-                    raise TransportError(msg, url=url)
+                self._check_count(redirects)
                 here = self._http._checked_target(url, here, location)  # noqa: SLF001 - same stage
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is what is to be told
+        except Exception as exc:
             return Probe(url=url, redirects=tuple(redirects), fault=self._told(exc))
         return replace(
             probe,
@@ -252,6 +269,11 @@ class Prober:
                 body_s=time.monotonic() - answered,
             )
 
+    def _check_count(self, redirects: list[int]) -> None:
+        if len(redirects) > self._transport.max_redirects:
+            msg = f"more than {self._transport.max_redirects} redirects"
+            raise TransportError(msg)
+
     def _spend(self) -> None:
         if self.requests >= self._most[0] or self.bytes >= self._most[1]:
             msg = "not asked: enough was asked of this server"
@@ -274,6 +296,7 @@ class Prober:
         """Note requests, and connections that were opened for them."""
 
         async def started(_: Any, facts: SimpleNamespace, __: Any) -> None:  # noqa: ANN401 - aiohttp's
+            self._spend()
             self.requests += 1
             facts.since = time.monotonic()
 
