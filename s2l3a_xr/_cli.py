@@ -1,4 +1,4 @@
-"""The command line: ``s2l3a demo | search | download | serve-sample``."""
+"""The command line: ``s2l3a demo | search | download | doctor | serve-sample``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
+from s2l3a_xr._cli_doctor import doctor
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
     GroupedCommand,
@@ -219,6 +220,9 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
     click.echo(f"{failed} reads failed, {len(table) - failed} files are gone: {path}", err=True)
     if failed:
         sys.exit(_EXIT_INCOMPLETE)
+
+
+main.add_command(doctor)
 
 
 @main.command()

@@ -56,9 +56,11 @@ STAGES = (
     "_raster",
     "_export",
     "_plot",
+    "_doctor",
     "_accessor",
     "__init__",
     "_cli_options",
+    "_cli_doctor",
     "_cli",
 )
 """Bottom to top. A stage is a module, or a folder of modules; `__init__` is the public face."""
