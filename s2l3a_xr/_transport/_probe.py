@@ -14,10 +14,12 @@ import aiohttp
 from yarl import URL
 
 from s2l3a_xr._errors import ReadError, TransportError, redact
-from s2l3a_xr._transport._answer import Wish, _retry_after_s
+from s2l3a_xr._transport._answer import retry_after_s
 from s2l3a_xr._transport._guard import check_host
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
+from s2l3a_xr._transport._redirects import redirect_target
 from s2l3a_xr._transport._settings import Transport
+from s2l3a_xr._transport._wish import Wish
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({429, 503})
@@ -112,7 +114,7 @@ class Prober:
         most_requests: int,
         most_bytes: int,
     ) -> None:
-        self._http = http
+        self._client = http.client
         self._transport = transport
         self._most = (most_requests, most_bytes)
         self._patience = _PATIENCE
@@ -120,11 +122,12 @@ class Prober:
         self.bytes = 0
         self.busy: list[Probe] = []
         """Answers of 429 and 503."""
-        self._watch(http._connected())  # noqa: SLF001 - the same stage
+        for only_public in (False, True):
+            self._watch(self._client.session(only_public=only_public))
 
     def proxy(self, url: str) -> str | None:
         """Name the proxy that requests for a URL go through."""
-        return self._http._proxy_for(url)  # noqa: SLF001 - the same stage
+        return self._client.proxy_for(url)
 
     async def ask(
         self,
@@ -163,7 +166,7 @@ class Prober:
             self.busy.append(probe)
         if probe.status in _BUSY and self._patience > 0:
             self._patience -= 1
-            pause_s = _retry_after_s(probe.headers.get("retry-after"))
+            pause_s = retry_after_s(probe.headers.get("retry-after"))
             await asyncio.sleep(min(1.0 if pause_s is None else pause_s, _LONGEST_PAUSE_S))
             probe = await self._follow(url, method, span, (most_bytes, most_s))
         return probe
@@ -173,14 +176,14 @@ class Prober:
         here, redirects = url, []
         try:
             while True:
-                probe = await self._once(here, method, span, most, facts)
+                probe = await self._once(url, here, method, span, most, facts)
                 self.bytes += len(probe.body)
                 location = probe.headers.get("location")
                 if probe.status not in _REDIRECTS or location is None:
                     break
                 redirects.append(probe.status)
                 self._check_count(redirects)
-                here = self._http._checked_target(url, here, location)  # noqa: SLF001 - same stage
+                here = redirect_target(url, here, location, self._transport)
         except Exception as exc:
             return Probe(url=url, redirects=tuple(redirects), fault=self._told(exc))
         return replace(
@@ -204,12 +207,12 @@ class Prober:
         Peer or None
             None where there is no connection.
         """
-        client = self._http._connected()  # noqa: SLF001 - the same stage
+        client = self._client.session(only_public=self._transport.public_only)
         proxy = self.proxy(url)
         request = aiohttp.ClientRequest(
             "GET",
-            self._http.encode_url(url),
-            loop=self._http.loop,
+            URL(url),
+            loop=asyncio.get_running_loop(),
             session=client,
             proxy=URL(proxy) if proxy else None,
         )
@@ -238,22 +241,25 @@ class Prober:
 
     async def _once(
         self,
+        asked: str,
         url: str,
         method: str,
         span: str,
         most: tuple[int, float],
         facts: SimpleNamespace,
     ) -> Probe:
-        if self._transport.public_only:
+        is_foreign = URL(url).host != URL(asked).host
+        only_public = is_foreign or self._transport.public_only
+        if only_public:
             check_host(url, self._transport.allowed_hosts)
         began = time.monotonic()
-        async with self._http._connected().request(  # noqa: SLF001 - the same stage
+        async with self._client.session(only_public=only_public).request(
             method,
-            self._http.encode_url(url),
+            URL(url),
             headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={span}"} if span else {}),
             allow_redirects=False,
             proxy=self.proxy(url),
-            timeout=self._http._timeout(Wish(ranges=())),  # noqa: SLF001 - the same stage
+            timeout=self._client.timeout(Wish(ranges=())),
             trace_request_ctx=facts,
         ) as response:
             answered = time.monotonic()
