@@ -12,6 +12,7 @@ import numpy as np
 from s2l3a_xr._doctor import _checks
 from s2l3a_xr._doctor._evidence import (
     AT_ONCE,
+    OK,
     PARTIAL,
     SMALL,
     Evidence,
@@ -167,8 +168,10 @@ async def _ask_all(prober: Prober, url: str) -> Evidence:
         several=await prober.ask(url, span=f"0-15,{HEADER_BYTES}-{HEADER_BYTES + 15}"),
         suffix=await prober.ask(url, span="-16"),
         beyond=await prober.ask(url, span=f"{total}-{total + 15}") if total else None,
-        small=[await prober.ask(url, span=f"{at}-{at + SMALL - 1}") for at in places],
+        small=await _in_a_row(prober, url, places),
     )
+    if any(probe.status == OK for probe in seen.small):  # each would be the whole file
+        return seen
     spots = [round(i * max(total - _AT_ONCE_BYTES, 1) / AT_ONCE) for i in range(AT_ONCE)]
     asked = (prober.ask(url, span=f"{at}-{at + _AT_ONCE_BYTES - 1}") for at in spots)
     seen = replace(seen, at_once=await gather(asked))
@@ -178,6 +181,15 @@ async def _ask_all(prober: Prober, url: str) -> Evidence:
     span = f"{start}-{start + _LONG_BYTES - 1}"
     long = await prober.ask(url, span=span, most_bytes=_LONG_BYTES, most_s=_LONG_S)
     return replace(seen, long=long)
+
+
+async def _in_a_row(prober: Prober, url: str, places: Sequence[int]) -> list[Probe]:
+    made: list[Probe] = []
+    for at in places:
+        made.append(await prober.ask(url, span=f"{at}-{at + SMALL - 1}", most_bytes=SMALL))
+        if made[-1].status == OK:
+            break
+    return made
 
 
 async def _read(session: Session, prober: Prober, seen: Evidence) -> list[Finding]:

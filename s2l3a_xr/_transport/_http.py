@@ -54,8 +54,10 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         The settings.
     """
 
+    cachable = False  # or fsspec gives one that was closed for one that is asked for
+
     def __init__(self, transport: Transport) -> None:
-        super().__init__(asynchronous=True, loop=background_loop(), skip_instance_cache=True)
+        super().__init__(asynchronous=True, loop=background_loop())
         self._transport = transport
         self._client: aiohttp.ClientSession | None = None
         self._open_again: dict[str, float] = defaultdict(float)
