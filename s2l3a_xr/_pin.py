@@ -21,6 +21,7 @@ from s2l3a_xr._cells import MISSING, STATUSES, Cell
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import ExportError, S2L3AError, SelectionError
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._places import is_below
 from s2l3a_xr._product import Product, resolve_bands
 from s2l3a_xr._tiles import Tile, footprint, tile_named
@@ -63,7 +64,7 @@ def write_pin(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Path:
     ExportError
         It can't be written.
     """
-    target = Path(path).expanduser().absolute()
+    target = take_path(path, "the inventory's file", ExportError)
     head, rows = _head(facts), [_row(cell) for cell in facts["cells"]]
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
@@ -73,7 +74,7 @@ def write_pin(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Path:
             temporary.write_text(_as_geojson(head, rows), "utf-8")
         temporary.replace(target)
     except OSError as exc:
-        msg = f"the inventory {target} can't be written: {exc}"
+        msg = f"the inventory {target} can't be written: {exc}; see that you may write there."
         raise ExportError(msg) from exc
     finally:
         temporary.unlink(missing_ok=True)
@@ -98,7 +99,7 @@ def read_pin(path: str | os.PathLike[str]) -> dict[str, Any]:
     SelectionError
         There is no such file, or it is not an inventory.
     """
-    source = Path(path).expanduser().absolute()
+    source = take_path(path, "inventory=…", SelectionError)
     if not source.is_file():
         msg = f"there is no inventory {source}; Inventory.save writes one."
         raise SelectionError(msg)
