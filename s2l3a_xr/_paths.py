@@ -47,6 +47,7 @@ def take_path(place: object, what: str, error: type[InputError]) -> Path:
         return path
     except (OSError, RuntimeError, TypeError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
-        msg = f"{what} {printable(str(place))[:_SHOWN]!r} can't be a path here: {reason}; choose another."
+        shown = printable(str(place))[:_SHOWN]
+        msg = f"{what} {shown!r} can't be a path here: {reason}; choose another."
         raise error(msg) from exc
     return path

@@ -51,7 +51,7 @@ def quicklook(
         A band is not in the array, or the picture can't be written.
     """
     target = take_path(path, "the picture's path", ExportError)
-    if not isinstance(columns, int) or columns < 1:
+    if columns < 1:
         msg = f"columns={columns!r} must be a whole number of panels in a row, at least 1."
         raise ExportError(msg)
     bands = band_names(bands)
