@@ -373,6 +373,10 @@ SPOILERS: dict[str, Callable[[Case], Answer]] = {
     "redirlogin": lambda c: _redirect(f"{c.request.prefix}{LOGIN}"),
     "full200": _whole,
     "nocr": lambda c: c.answer.with_headers(Content_Range=None),
+    "nocr_short": lambda c: replace(c.answer, body=c.half).with_headers(Content_Range=None),
+    "nocr_long": lambda c: replace(c.answer, body=c.answer.body + bytes(16)).with_headers(
+        Content_Range=None
+    ),
     "shift_honest": lambda c: _moved(c, honest=True),
     "shift_lying": lambda c: _moved(c, honest=False),
     "badtotal": _other_total,

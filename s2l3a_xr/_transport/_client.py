@@ -1,0 +1,221 @@
+"""One request over aiohttp, its errors mapped to ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from s2l3a_xr._errors import TransportError, redact
+from s2l3a_xr._transport._answer import take_answer
+from s2l3a_xr._transport._guard import PublicResolver, check_host
+from s2l3a_xr._transport._hosts import Attempt
+from s2l3a_xr._transport._settings import Reply, Transport
+from s2l3a_xr._transport._wish import PassingError, Wish
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SERVER_FAULT = 500
+_DOCUMENT_PATIENCE = 3
+"""A catalogue searches, and may let clients queue, before it answers."""
+
+
+class Client:
+    """Connections of one session: to any address, and to public ones alone.
+
+    Parameters
+    ----------
+    transport : Transport
+        The settings.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._clients: dict[bool, aiohttp.ClientSession] = {}
+        self._cookies: aiohttp.CookieJar | None = None
+        self._proxies: dict[tuple[str, str], str | None] = {}
+
+    async def ask(self, url: str, wish: Wish, attempt: Attempt, *, is_foreign: bool) -> Reply | str:
+        """Ask once.
+
+        Parameters
+        ----------
+        url : str
+            http or https.
+        wish : Wish
+            What to ask for.
+        attempt : Attempt
+            Is told of the bytes that come.
+        is_foreign : bool
+            A redirect led here, so that only public addresses will do.
+
+        Returns
+        -------
+        Reply or str
+            A str is where a redirect leads.
+
+        Raises
+        ------
+        PassingError
+            It may be right at the next attempt.
+        NoPartsError, NoSizeError
+            As from `take_answer`.
+        TransportError
+            It can't be used.
+        """
+        only_public = is_foreign or self._transport.public_only
+        if only_public:
+            check_host(url, self._transport.allowed_hosts)
+        proxy = self._proxy_for(url)
+        with _mapped(url, proxy, self._idle_s(wish)):
+            async with self._session(only_public=only_public).request(
+                wish.method,
+                URL(url),
+                data=wish.body,
+                headers=wish.headers,
+                allow_redirects=False,
+                proxy=proxy,
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    sock_connect=self._transport.connect_timeout_s,
+                    sock_read=self._idle_s(wish),
+                ),
+            ) as response:
+                attempt.watch(response.content)
+                if response.status in _REDIRECTS and "Location" in response.headers:
+                    return response.headers["Location"]
+                return await take_answer(response, url, wish)
+
+    async def warm(self, url: str, count: int) -> None:
+        """Open connections that requests to come will use, as far as that works.
+
+        Parameters
+        ----------
+        url : str
+            http or https; its host counts.
+        count : int
+            How many; never more than ``max_connections``.
+        """
+        if self._transport.public_only or self._proxy_for(url) is not None:
+            return
+        client = self._session(only_public=False)
+        connector = client.connector
+        if connector is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        async def open_one() -> aiohttp.connector.Connection:
+            request = aiohttp.ClientRequest("GET", URL(url), loop=loop, session=client)
+            return await connector.connect(request, [], client.timeout)
+
+        wanted = [open_one() for _ in range(min(count, self._transport.max_connections))]
+        for opened in await asyncio.gather(*wanted, return_exceptions=True):
+            if not isinstance(opened, BaseException):
+                opened.release()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.close()
+
+    def _session(self, *, only_public: bool) -> aiohttp.ClientSession:
+        if only_public not in self._clients:
+            if self._cookies is None:  # hosts that are numbers have cookies too
+                self._cookies = aiohttp.CookieJar(unsafe=True)
+            self._clients[only_public] = aiohttp.ClientSession(
+                auto_decompress=False,
+                read_bufsize=2**20,
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    limit_per_host=self._transport.max_connections,
+                    ttl_dns_cache=300,
+                    resolver=(
+                        PublicResolver(self._transport.allowed_hosts) if only_public else None
+                    ),
+                ),
+                cookie_jar=self._cookies,
+                headers={"User-Agent": _user_agent()},
+            )
+        return self._clients[only_public]
+
+    def _proxy_for(self, url: str) -> str | None:
+        """Look the environment's proxies up once for each host: it takes a millisecond."""
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.hostname or "")
+        if place not in self._proxies:
+            proxies = urllib.request.getproxies()
+            bypassed = urllib.request.proxy_bypass(place[1])
+            self._proxies[place] = None if bypassed else proxies.get(parts.scheme)
+        return self._proxies[place]
+
+    def _idle_s(self, wish: Wish) -> float:
+        return self._transport.idle_timeout_s * (_DOCUMENT_PATIENCE if wish.is_document else 1)
+
+
+@contextlib.contextmanager
+def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
+    """Make our errors of aiohttp's."""
+    host = urlsplit(url).hostname
+    try:
+        yield
+    except aiohttp.ClientSSLError as exc:
+        raise _tls_error(exc, url) from exc
+    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as exc:
+        raise _proxy_error(exc, url, proxy) from exc
+    except aiohttp.InvalidURL as exc:
+        msg = f"that is no address: {redact(str(exc))}; check how it is spelt"
+        raise TransportError(msg, url=url) from exc
+    except aiohttp.ClientConnectorDNSError as exc:
+        msg = f"no connection: nobody knows the address of {host} ({exc.os_error})"
+        advice = "check the name and the network, or try again later"
+        raise PassingError(msg, kind="connect", advice=advice) from exc
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+        msg = f"no connection: {exc}"
+        raise PassingError(msg, kind="connect") from exc
+    except TimeoutError as exc:
+        msg = f"no byte came for {idle_s:g} s"
+        raise PassingError(msg, kind="silence") from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        msg = f"the connection broke: {str(exc) or type(exc).__name__}"
+        raise PassingError(msg) from exc
+
+
+def _tls_error(exc: aiohttp.ClientSSLError, url: str) -> Exception:
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        msg = (
+            f"the server's certificate can't be trusted: {exc}; if your network has a "
+            "certificate authority of its own, name its file in SSL_CERT_FILE"
+        )
+        return TransportError(msg, url=url)
+    if "EOF" in str(exc):  # cut in the middle of the handshake
+        return PassingError(f"no connection: {exc}", kind="connect")
+    msg = f"no secure connection: {exc}; check that the server speaks https on this port"
+    return TransportError(msg, url=url)
+
+
+def _proxy_error(
+    exc: aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError,
+    url: str,
+    proxy: str | None,
+) -> Exception:
+    name = redact(proxy or "")
+    advice = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment"
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        msg = f"no connection to the proxy {name}: {exc.os_error}"
+        return PassingError(msg, kind="connect", advice=advice)
+    msg = f"the proxy {name} answered {exc.status} {exc.message}"
+    if exc.status >= _SERVER_FAULT:
+        return PassingError(msg, status=exc.status, advice=advice)
+    return TransportError(f"{msg}; {advice}", url=url, status=exc.status)
+
+
+def _user_agent() -> str:
+    try:
+        return f"s2l3a_xr/{version('s2l3a_xr')}"
+    except PackageNotFoundError:
+        return "s2l3a_xr"
