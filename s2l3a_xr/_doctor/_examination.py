@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -20,7 +21,14 @@ from s2l3a_xr._doctor._evidence import (
 )
 from s2l3a_xr._doctor._report import Finding, Report, finding
 from s2l3a_xr._doctor._walk import Way, find_file, named_file
-from s2l3a_xr._errors import FormatError, ReadError, S2L3AError, SelectionError, redact
+from s2l3a_xr._errors import (
+    FormatError,
+    ReadError,
+    S2L3AError,
+    S2L3AWarning,
+    SelectionError,
+    redact,
+)
 from s2l3a_xr._loop import gather, run
 from s2l3a_xr._source import Header, Source, read_header
 from s2l3a_xr._tiff import HEADER_BYTES, SparseBytes, decode_block, parse_header
@@ -59,7 +67,9 @@ def examine(url: str, transport: Transport) -> Report:
         That is no address of a server.
     """
     _check_address(url)
-    return run(_examine(url, transport))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", S2L3AWarning)  # it is among the findings
+        return run(_examine(url, transport))
 
 
 def _check_address(url: str) -> None:
