@@ -142,6 +142,9 @@ class FolderArchive:
 
     url: str
 
+    def __repr__(self) -> str:
+        return f"FolderArchive(url={redact(self.url)!r})"
+
     async def products(self, session: Session, tile: str, year: int) -> tuple[Product, ...]:
         """List a tile's year.
 

@@ -27,7 +27,14 @@ from s2l3a_xr._cli_options import (
     take_grid,
     take_transport,
 )
-from s2l3a_xr._errors import InputError, S2L3AError, S2L3AWarning, SelectionError
+from s2l3a_xr._errors import (
+    InputError,
+    S2L3AError,
+    S2L3AWarning,
+    SelectionError,
+    printable,
+    redact,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +64,7 @@ class _Group(click.Group):
                 # Who closed the pipe has seen enough: click ends quietly.
                 if ctx.params.get("debug") or isinstance(exc, BrokenPipeError):
                     raise
-                click.echo(f"Error: {exc}", err=True)
+                click.echo(f"Error: {printable(str(exc))}", err=True)
                 is_input = isinstance(exc, (InputError, OSError))
                 ctx.exit(_EXIT_BAD_INPUT if is_input else _EXIT_FAILED)
 
@@ -65,7 +72,7 @@ class _Group(click.Group):
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    click.echo(f"{category.__name__}: {message}", err=True)
+    click.echo(f"{category.__name__}: {printable(str(message))}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXITS)
@@ -98,7 +105,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     inventory = _search(take_aoi(aoi), given, transport)
     if save is not None:
         inventory.save(save)
-    click.echo(_as_json(inventory) if as_json else repr(inventory))
+    click.echo(_as_json(inventory) if as_json else printable(repr(inventory)))
 
 
 @main.command(cls=GroupedCommand, epilog=_EXITS)
@@ -181,7 +188,7 @@ def download(
         if not aoi:
             grid["clip"] = False
     if not quiet:
-        click.echo(inventory.summary(), err=True)
+        click.echo(printable(inventory.summary()), err=True)
     if mirror is not None:
         inventory = save_archive(
             inventory,
@@ -190,7 +197,7 @@ def download(
             progress=not quiet,
             transport=transport,
         )
-        click.echo(inventory.archive_url)
+        click.echo(redact(inventory.archive_url))
     if not out:
         return
     began = datetime.now(UTC)
@@ -249,7 +256,7 @@ def demo(out: Path) -> None:
         click.echo(f"The sample archive is served at {server.url}\n")
         months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
         inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
-        click.echo(f"{inventory!r}\n")
+        click.echo(f"{printable(repr(inventory))}\n")
         click.echo("Most of a sample file is empty: more of it than that lies in the area.\n")
         server.clear_log()
         began = time.perf_counter()
@@ -363,7 +370,7 @@ def _as_json(inventory: Inventory) -> str:
     table["month"] = table["month"].astype(str)
     return json.dumps(
         {
-            "archive": inventory.archive_url,
+            "archive": redact(inventory.archive_url),
             "license": inventory.origin.license,
             "references": inventory.origin.references,
             "tiles": list(inventory.tiles),

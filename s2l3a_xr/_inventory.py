@@ -170,7 +170,8 @@ class Inventory:
         -------
         pandas.DataFrame
             Columns ``tile``, ``month`` (Period), ``band``, ``status``, ``platform``,
-            ``version``, ``size`` (bytes as listed, NaN where not said) and ``url``.
+            ``version``, ``size`` (bytes as listed, NaN where not said) and ``url``, whose user
+            info and query are cut off.
         """
         rows = [
             {
@@ -181,7 +182,7 @@ class Inventory:
                 "platform": cell.product.platform if cell.product else None,
                 "version": cell.product.version if cell.product else None,
                 "size": cell.sizes[band],
-                "url": self.url(cell, band),
+                "url": redact(url) if (url := self.url(cell, band)) else None,
             }
             for cell in self.cells
             for band, name in enumerate(self.bands)

@@ -60,6 +60,9 @@ class StacArchive:
     url: str = DLR_STAC
     collection: str = COLLECTION
 
+    def __repr__(self) -> str:
+        return f"StacArchive({redact(self.url)!r}, collection={self.collection!r})"
+
     def __post_init__(self) -> None:
         """Check what can be checked without asking."""
         if not is_http(self.url) or not self.collection:
