@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -141,6 +142,7 @@ def _head(facts: Mapping[str, Any]) -> dict[str, Any]:
         "license": origin.license,
         "references": origin.references,
         "catalogue": _without_password(origin.catalogue),
+        "when": facts["when"],
         "archive": _without_password(facts["archive_url"]),
         "bands": list(facts["bands"]),
         "cover": {"tiles": [tile.name for tile in cover.tiles], "uncovered": cover.uncovered},
@@ -265,6 +267,7 @@ def _facts(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
         "cover": Cover(tiles=tiles, uncovered=_between(head["cover"]["uncovered"], 0, 1)),
         "grid": _grid(head["grid"]),
         "cells": cells,
+        "when": _when(head.get("when", "")),
         "origin": Origin(**{name: _text(head[name]) for name in Origin.__dataclass_fields__}),
     }
 
@@ -274,6 +277,14 @@ def _text(value: Any) -> str:  # noqa: ANN401 - of a foreign file
         msg = f"{str(value)[:80]!r} is no text that can stand there"
         raise ValueError(msg)
     return value
+
+
+def _when(value: Any) -> str:  # noqa: ANN401 - of a foreign file
+    text = _text(value)
+    if text and dt.datetime.fromisoformat(text).tzinfo is None:
+        msg = f"{text!r} is no time with a zone"
+        raise ValueError(msg)
+    return text
 
 
 def _place(value: Any) -> str:  # noqa: ANN401 - of a foreign file
