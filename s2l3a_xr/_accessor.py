@@ -129,7 +129,7 @@ class L3AAccessor:
         profile: Profile = "compressed",
         overwrite: bool = False,
         progress: bool = True,
-        max_bytes: float | None = 50_000_000_000,
+        max_bytes: float | None = 20_000_000_000,
     ) -> list[Path]:
         """Write one GeoTIFF for each month and band, see `s2l3a_xr.to_geotiff`.
 
@@ -143,7 +143,7 @@ class L3AAccessor:
             Replace files that hold something else.
         progress : bool, default True
             Show a bar on stderr.
-        max_bytes : float or None, default 50 GB
+        max_bytes : float or None, default 20 GB
             Most bytes that all files still to be written may have unpacked; None for no limit.
 
         Returns

@@ -32,8 +32,8 @@ _PACKED = frozenset({".shp", ".gpkg", ".geojson", ".kml", ".fgb"})
 _POINTS_ELSEWHERE = re.compile(rb"<OGR\w*DataSource|<VRTDataset|gdal_streamed_alg", re.IGNORECASE)
 """How files begin, whatever their name, that send GDAL to others on disk or in the network."""
 _BEGINNING_BYTES = 2**16
-_NO_NETWORK = {"GML_DOWNLOAD_WFS_SCHEMA": "NO"}
-"""What else GDAL would fetch for a local file."""
+_NO_NETWORK = {f"GML_DOWNLOAD_{'' if pyogrio.__gdal_version__ >= (3, 12) else 'WFS_'}SCHEMA": "NO"}
+"""What else GDAL would fetch for a local file: measured with a GML file that a WFS gave."""
 
 _UNREADABLE = (DataSourceError, DataLayerError, BadZipFile, ShapelyError, ValueError)
 """What GDAL, GEOS and zipfile raise of files that are not whole or not theirs."""

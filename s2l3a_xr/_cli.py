@@ -142,7 +142,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
 )
 @option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
-@option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 50 GB are written.")
+@option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
 @network_options
 def download(

@@ -217,17 +217,16 @@ def take_grid(given: dict[str, Any]) -> tuple[dict[str, Any], Aoi | None]:
         There is no such CRS, kernel or grid.
     """
     from s2l3a_xr._product import resolve_bands  # noqa: PLC0415 - heavy; --help stays quick
-    from s2l3a_xr._target import area_of, crs_text, given_grid, kernels_for  # noqa: PLC0415 - the same
+    from s2l3a_xr._target import area_of, check_wishes, given_grid, kernels_for  # noqa: PLC0415 - the same
 
     words = {name: given.pop(name) for name in ("crs", "resolution", "resampling", "like")}
     if words["resampling"] is not None:
         words["resampling"] = _kernels(words["resampling"])
         kernels_for(resolve_bands(("B4",)), words["resampling"])
-    if words["crs"] is not None:
-        crs_text(words["crs"])
     if words["like"] is not None:
         words["like"] = _read_grid(words["like"])
     grid = given_grid(None, words["like"], words["crs"], words["resolution"])
+    check_wishes(words["crs"], words["resolution"], words["resampling"] or "nearest")
     words["clip"] = False if given.pop("no_clip") else None
     words["all_touched"] = given.pop("all_touched") or None
     keywords = {name: value for name, value in words.items() if value is not None}

@@ -116,7 +116,7 @@ def to_geotiff(
         Replace files that were made of something else; else they are an error.
     progress : bool, default True
         Show a bar on stderr.
-    max_bytes : float or None, default 50 GB
+    max_bytes : float or None, default 20 GB
         Most bytes that all files still to be written may have unpacked; None for no limit.
 
     Returns

@@ -8,8 +8,8 @@ from s2l3a_xr._errors import ExportError
 from s2l3a_xr._inventory import volume_text
 from s2l3a_xr._raster import Raster
 
-MAX_BYTES = 50_000_000_000
-"""More than this is not written unless the user says so: a month of four bands of all Germany."""
+MAX_BYTES = 20_000_000_000
+"""More than this is not written unless the user says so; a month of all Germany is 12 GB a band."""
 
 
 class VolumeError(ExportError):

@@ -123,9 +123,7 @@ class _Walk:
             step, ahead = batch[:_STEP], batch[_STEP:]
             self._seen.update(step)
             if len(self._seen) > _MOST_DOCUMENTS:
-                msg = (
-                    f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; begin lower."
-                )
+                msg = f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; begin lower."
                 raise ArchiveError(msg)
             try:
                 found = await gather(get_document(self.session, place) for place in step)
