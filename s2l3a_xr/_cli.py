@@ -26,6 +26,7 @@ from s2l3a_xr._cli_options import (
     take_archive,
     take_grid,
     take_transport,
+    within_limit,
 )
 from s2l3a_xr._errors import (
     InputError,
@@ -149,6 +150,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
 )
 @option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
+@option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
 @network_options
 def download(
@@ -171,8 +173,9 @@ def download(
     failure, the same command reads again what failed.
     """
     from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr._volume import check_bytes  # noqa: PLC0415 - the same
 
-    has_extent = given["like"] is not None
+    has_extent, yes = given["like"] is not None, given.pop("yes")
     aoi, out = _places(
         places, may_lack_aoi=has_extent, pinned=pinned is not None, needs_out=mirror is None
     )
@@ -190,6 +193,8 @@ def download(
     if not quiet:
         click.echo(printable(inventory.summary()), err=True)
     if mirror is not None:
+        size = inventory.read_bytes
+        within_limit(lambda most: check_bytes(size, "the blocks to be copied", most), yes=yes)
         inventory = save_archive(
             inventory,
             mirror,
@@ -208,7 +213,8 @@ def download(
         transport=transport,
         **grid,
     )
-    for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
+    options = {"profile": profile, "overwrite": overwrite, "progress": not quiet}
+    for path in within_limit(lambda most: to_geotiff(da, out, max_bytes=most, **options), yes=yes):
         click.echo(path)
     if keep_going:
         _report(da, began, Path(out) / _REPORT)

@@ -15,7 +15,7 @@ import shapely
 
 from s2l3a_xr._aoi import LONLAT, Aoi
 from s2l3a_xr._archive import Origin, band_resolution
-from s2l3a_xr._cells import Cell, count_kinds, tabulate
+from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import redact
 from s2l3a_xr._grid import Grid
@@ -65,6 +65,8 @@ class Inventory:
         The bands, resolved.
     origin : Origin
         Who told of the files, and their licence.
+    when : str
+        When the archive was asked, ISO 8601 with zone; empty where that is not known.
     """
 
     archive_url: str
@@ -75,6 +77,7 @@ class Inventory:
     cells: tuple[Cell, ...]
     layers: tuple[Band, ...]
     origin: Origin = field(default_factory=Origin)
+    when: str = ""
 
     @property
     def tiles(self) -> tuple[str, ...]:
@@ -329,7 +332,7 @@ class Inventory:
         ]
         if self.origin.catalogue:
             lines.insert(1, f"found in {self.origin.catalogue}, licence {self.origin.license}")
-        lines += count_kinds(self.cells)
+        lines += [*tell_age(self.when), *count_kinds(self.cells)]
         if others := self._other_tiles():
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:

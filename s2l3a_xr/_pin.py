@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -142,6 +143,7 @@ def _head(facts: Mapping[str, Any]) -> dict[str, Any]:
         "license": origin.license,
         "references": origin.references,
         "catalogue": _without_password(origin.catalogue),
+        "when": facts["when"],
         "archive": _without_password(facts["archive_url"]),
         "bands": list(facts["bands"]),
         "cover": {"tiles": [tile.name for tile in cover.tiles], "uncovered": cover.uncovered},
@@ -254,6 +256,10 @@ def _facts(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
     tiles = tuple(_tile(name) for name in head["cover"]["tiles"])
     same: dict[object, Any] = {}  # equal tuples are kept once
     cells = tuple(_cell(row, len(bands), archive, same) for row in rows)
+    urls = {url for cell in cells for url in cell.urls} - {""}
+    if not head["catalogue"] and not all(is_below(archive, url) for url in urls):
+        msg = "it names files outside its archive, and no catalogue that would have told of them"
+        raise ValueError(msg)
     if not tiles or not cells or len({(c.tile, c.month) for c in cells}) < len(cells):
         msg = "it has no tiles, or a tile and month twice"
         raise ValueError(msg)
@@ -266,6 +272,7 @@ def _facts(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
         "cover": Cover(tiles=tiles, uncovered=_between(head["cover"]["uncovered"], 0, 1)),
         "grid": _grid(head["grid"]),
         "cells": cells,
+        "when": _when(head.get("when", "")),
         "origin": Origin(**{name: _text(head[name]) for name in Origin.__dataclass_fields__}),
     }
 
@@ -275,6 +282,14 @@ def _text(value: Any) -> str:  # noqa: ANN401 - of a foreign file
         msg = f"{str(value)[:80]!r} is no text that can stand there"
         raise ValueError(msg)
     return value
+
+
+def _when(value: Any) -> str:  # noqa: ANN401 - of a foreign file
+    text = _text(value)
+    if text and dt.datetime.fromisoformat(text).tzinfo is None:
+        msg = f"{text!r} is no time with a zone"
+        raise ValueError(msg)
+    return text
 
 
 def _place(value: Any) -> str:  # noqa: ANN401 - of a foreign file

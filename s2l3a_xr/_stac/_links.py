@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from s2l3a_xr._errors import ArchiveError, TransportError, redact
 from s2l3a_xr._transport import check_host, is_http
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:|//|\\\\")  # one letter alone is a drive
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:|//|\\\\|/vsi")  # one letter alone is a drive
 _NEVER_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 
