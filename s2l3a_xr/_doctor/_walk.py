@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from s2l3a_xr._archive import parse_listing
 from s2l3a_xr._doctor._evidence import OK, title_of, what
 from s2l3a_xr._doctor._report import Finding, finding
 from s2l3a_xr._errors import S2L3AError
+from s2l3a_xr._listing import parse_listing
 from s2l3a_xr._product import BANDS, Band, Product
 from s2l3a_xr._stac import COLLECTION, Links, is_api, links_of
 from s2l3a_xr._transport import Probe, Prober
