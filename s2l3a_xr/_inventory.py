@@ -17,7 +17,7 @@ from s2l3a_xr._aoi import LONLAT, Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
-from s2l3a_xr._errors import redact
+from s2l3a_xr._errors import printable, redact
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin
@@ -340,7 +340,7 @@ class Inventory:
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
         lines.append(f"licence {self.origin.license}, cite {self.origin.references}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _other_tiles(self) -> list[str]:
         """Name the months that take tiles besides the chosen ones."""
