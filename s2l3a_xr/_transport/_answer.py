@@ -28,11 +28,9 @@ _GZIP = frozenset({"gzip", "x-gzip"})
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _LONGEST_EXPLANATION = 2**16
 _LOOK_AT = 80
-_ADVICE = {
-    401: "the archive wants a login: give it as https://user:password@host/",
-    403: "the archive does not let you in: ask its operator",
-    407: "the proxy wants a login: give it in HTTPS_PROXY",
-}
+_MOST_REASON = 100
+_OTHER_SERVER = "no parts of files can be read there: use another archive, or a mirror folder"
+_TELL = "tell the server's operator, or use another archive"
 
 
 async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) -> Reply:
@@ -67,7 +65,7 @@ async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) ->
     if wish.ranges and response.status == _UNMET and not wish.takes_parts:
         return _nothing(response, wish)
     if wish.ranges and response.status in {_OK, _PARTIAL} and response.content_type in _HTML:
-        raise await _html_error(response)
+        raise await _html_error(response, url)
     _check_status(response, url, wish, said)
     if wish.asks_size:
         return _size_alone(response)
@@ -97,70 +95,66 @@ async def _explanation(response: aiohttp.ClientResponse) -> str:
 def _check_status(response: aiohttp.ClientResponse, url: str, wish: Wish, said: str) -> None:
     status = response.status
     expected = _PARTIAL if wish.ranges else _OK
-    answered = f"the server answered {status} {response.reason}{said}"
+    answered = f"the server answered {status} {(response.reason or '')[:_MOST_REASON]}{said}"
     if status in _GONE:
-        msg = (
-            f"the server has no such {'document' if wish.is_document else 'file'}{said}; "
-            "look whether the archive has it under another name"
-        )
+        msg = f"the server has no such {'document' if wish.is_document else 'file'}{said}"
         raise GoneError(msg, url=url, status=status)
     if status in _TRANSIENT:
-        pause_s = _retry_after_s(response.headers.get("Retry-After"))
+        pause_s = retry_after_s(response.headers.get("Retry-After"))
         raise PassingError(answered, status=status, pause_s=pause_s)
     if status != expected and wish.takes_parts:
         raise NoPartsError
     if status != expected and status == _OK:
-        msg = (
-            "the server ignores the Range header and would send the whole file; "
-            "use another archive or a mirror folder"
-        )
-        raise TransportError(msg, url=url, status=status)
+        msg = "the server ignores the Range header and would send the whole file"
+        raise TransportError(msg, url=url, status=status, hint=_OTHER_SERVER)
     if status != expected:
-        msg = f"{answered}; {_ADVICE.get(status, 'open the address in a browser to see more')}"
-        raise TransportError(msg, url=url, status=status)
+        raise TransportError(answered, url=url, status=status)
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity" and not (wish.is_document and encoding in _GZIP):
-        msg = (
-            f"the server sent Content-Encoding {encoding}, though identity was asked for; "
-            "its operator must not compress these files again"
-        )
-        raise TransportError(msg, url=url, status=status)
+        msg = f"the server sent Content-Encoding {encoding}, though identity was asked for"
+        hint = "ask its operator not to compress .tif once more (Apache's mod_deflate)"
+        raise TransportError(msg, url=url, status=status, hint=hint)
 
 
 def _nothing(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
     """Take the answer that a range is behind the file's end."""
     if wish.ranges[0][0] == 0 and _EMPTY.fullmatch(response.headers.get("Content-Range", "")):
         return _reply(response, b"", 0)
-    msg = "the server says that the file ends before these bytes (416)"
-    raise PassingError(
-        msg,
-        status=response.status,
-        kind="once",
-        advice="the file shrank while it was read; read it again",
-        lasting=FileChangedError,
-    )
+    msg = "the file shrank: the server says that it ends before these bytes"
+    raise PassingError(msg, status=response.status, kind="once", lasting=FileChangedError)
 
 
-async def _html_error(response: aiohttp.ClientResponse) -> PassingError:
+async def _html_error(response: aiohttp.ClientResponse, url: str) -> Exception:
     begin = (await _read_up_to(response, _LOOK_AT))[:_LOOK_AT]
+    hint = "open the address in a browser: it may want a login, or be out of service"
+    if not begin.lstrip().startswith(b"<"):
+        msg = f"the server calls the file's bytes {response.content_type}, so they may be none"
+        return TransportError(msg, url=url, status=response.status, hint=hint)
     text = "".join(c if c.isprintable() else " " for c in begin.decode("utf-8", "replace"))
-    return PassingError(
-        f"the server sent {response.content_type} instead of the file's bytes: "
-        f"HTML instead of TIFF, beginning {text!r}",
-        status=response.status,
-        kind="once",
-        advice="open the address in a browser: it may want a login or be out of service",
-    )
+    msg = f"the server sent {response.content_type}, HTML instead of TIFF, beginning {text!r}"
+    return PassingError(msg, status=response.status, kind="once", hint=hint)
 
 
 def _size_alone(response: aiohttp.ClientResponse) -> Reply:
     if response.content_length is None:
         msg = "the server says nowhere how large the file is"
-        raise PassingError(msg, status=response.status, kind="once", advice="use another archive")
+        raise PassingError(msg, status=response.status, kind="once", hint=_OTHER_SERVER)
     return _reply(response, b"", response.content_length)
 
 
-def _retry_after_s(text: str | None) -> float | None:
+def retry_after_s(text: str | None) -> float | None:
+    """Read a Retry-After header.
+
+    Parameters
+    ----------
+    text : str or None
+        Seconds, a date, or what makes no sense.
+
+    Returns
+    -------
+    float or None
+        Seconds from now; None where nobody knows.
+    """
     if text is None:
         return None
     if seconds := _SECONDS.fullmatch(text):
@@ -209,11 +203,8 @@ async def _read_up_to(response: aiohttp.ClientResponse, size: int) -> bytes:
 
 async def _ranged_body(response: aiohttp.ClientResponse, url: str, wish: Wish) -> Reply:
     if response.content_type == "multipart/byteranges":
-        msg = (
-            "the server sent multipart/byteranges instead of the one range that was asked for; "
-            "tell its operator, or use another archive"
-        )
-        raise TransportError(msg, url=url, status=response.status)
+        msg = "the server sent multipart/byteranges instead of the one range asked for"
+        raise TransportError(msg, url=url, status=response.status, hint=_TELL)
     kept, (start, stop) = wish.kept, wish.ranges[0]
     start += kept.size
     first, last, total = _labels(response, url, wish, start)
@@ -251,8 +242,8 @@ async def _read_pieces(response: aiohttp.ClientResponse, size: int, pieces: list
 
 def _check_length(found: int | None, size: int, url: str, status: int) -> None:
     if found is not None and found > size:
-        msg = f"asked for {size} bytes, the server sends {found} or more; tell its operator"
-        raise TransportError(msg, url=url, status=status)
+        msg = f"asked for {size} bytes, the server sends {found} or more"
+        raise TransportError(msg, url=url, status=status, hint=_TELL)
     if found is not None and found < size:
         msg = f"asked for {size} bytes, the server sent {found}"
         raise PassingError(msg, status=status)
@@ -317,11 +308,8 @@ def _labels(
         first, last, total = map(int, found.groups())
         return first, last, total
     if text is not None and found is None:
-        msg = (
-            f"the server sent a part without saying which (Content-Range {text[:80]!r}); "
-            "tell its operator, or use another archive"
-        )
-        raise TransportError(msg, url=url, status=response.status)
+        msg = f"the server sent a part without saying which (Content-Range {text[:80]!r})"
+        raise TransportError(msg, url=url, status=response.status, hint=_TELL)
     if wish.known is None or wish.known[1] != _stamp(response):
         raise NoSizeError
     total = wish.known[0]

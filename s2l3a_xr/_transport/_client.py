@@ -21,6 +21,11 @@ from s2l3a_xr._transport._wish import PassingError, Wish
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SERVER_FAULT = 500
+_CERTIFICATE_HINT = (
+    "if your organisation has certificates of its own, name their file in SSL_CERT_FILE"
+)
+_NAME_HINT = "see whether the name is right and the network there, or try again later"
+_PROXY_HINT = "HTTPS_PROXY or HTTP_PROXY name it, and NO_PROXY hosts to be asked without it"
 _DOCUMENT_PATIENCE = 3
 """A catalogue searches, and may let clients queue, before it answers."""
 
@@ -71,20 +76,16 @@ class Client:
         only_public = is_foreign or self._transport.public_only
         if only_public:
             check_host(url, self._transport.allowed_hosts)
-        proxy = self._proxy_for(url)
+        proxy, address = self.proxy_for(url), _address_of(url)
         with _mapped(url, proxy, self._idle_s(wish)):
-            async with self._session(only_public=only_public).request(
+            async with self.session(only_public=only_public).request(
                 wish.method,
-                URL(url),
+                address,
                 data=wish.body,
                 headers=wish.headers,
                 allow_redirects=False,
                 proxy=proxy,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self._transport.connect_timeout_s,
-                    sock_read=self._idle_s(wish),
-                ),
+                timeout=self.timeout(wish),
             ) as response:
                 attempt.watch(response.content)
                 if response.status in _REDIRECTS and "Location" in response.headers:
@@ -101,9 +102,9 @@ class Client:
         count : int
             How many; never more than ``max_connections``.
         """
-        if self._transport.public_only or self._proxy_for(url) is not None:
+        if self._transport.public_only or self.proxy_for(url) is not None:
             return
-        client = self._session(only_public=False)
+        client = self.session(only_public=False)
         connector = client.connector
         if connector is None:
             return
@@ -123,7 +124,19 @@ class Client:
         for client in self._clients.values():
             await client.close()
 
-    def _session(self, *, only_public: bool) -> aiohttp.ClientSession:
+    def session(self, *, only_public: bool) -> aiohttp.ClientSession:
+        """Give aiohttp's session.
+
+        Parameters
+        ----------
+        only_public : bool
+            The one that connects to public addresses alone.
+
+        Returns
+        -------
+        aiohttp.ClientSession
+            Always the same.
+        """
         if only_public not in self._clients:
             if self._cookies is None:  # hosts that are numbers have cookies too
                 self._cookies = aiohttp.CookieJar(unsafe=True)
@@ -143,8 +156,19 @@ class Client:
             )
         return self._clients[only_public]
 
-    def _proxy_for(self, url: str) -> str | None:
-        """Look the environment's proxies up once for each host: it takes a millisecond."""
+    def proxy_for(self, url: str) -> str | None:
+        """Look the environment's proxies up, once for each host: it takes a millisecond.
+
+        Parameters
+        ----------
+        url : str
+            http or https.
+
+        Returns
+        -------
+        str or None
+            URL of the proxy.
+        """
         parts = urlsplit(url)
         place = (parts.scheme, parts.hostname or "")
         if place not in self._proxies:
@@ -152,6 +176,25 @@ class Client:
             bypassed = urllib.request.proxy_bypass(place[1])
             self._proxies[place] = None if bypassed else proxies.get(parts.scheme)
         return self._proxies[place]
+
+    def timeout(self, wish: Wish) -> aiohttp.ClientTimeout:
+        """Give the limits of one attempt.
+
+        Parameters
+        ----------
+        wish : Wish
+            What is asked for.
+
+        Returns
+        -------
+        aiohttp.ClientTimeout
+            None for the whole.
+        """
+        return aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=self._transport.connect_timeout_s,
+            sock_read=self._idle_s(wish),
+        )
 
     def _idle_s(self, wish: Wish) -> float:
         return self._transport.idle_timeout_s * (_DOCUMENT_PATIENCE if wish.is_document else 1)
@@ -167,13 +210,11 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
         raise _tls_error(exc, url) from exc
     except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as exc:
         raise _proxy_error(exc, url, proxy) from exc
-    except aiohttp.InvalidURL as exc:
-        msg = f"that is no address: {redact(str(exc))}; check how it is spelt"
-        raise TransportError(msg, url=url) from exc
+    except (aiohttp.InvalidURL, UnicodeError) as exc:
+        raise _no_address(url, exc) from None  # its text has all of the URL
     except aiohttp.ClientConnectorDNSError as exc:
         msg = f"no connection: nobody knows the address of {host} ({exc.os_error})"
-        advice = "check the name and the network, or try again later"
-        raise PassingError(msg, kind="connect", advice=advice) from exc
+        raise PassingError(msg, kind="connect", hint=_NAME_HINT) from exc
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
         msg = f"no connection: {exc}"
         raise PassingError(msg, kind="connect") from exc
@@ -185,17 +226,26 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
         raise PassingError(msg) from exc
 
 
+def _address_of(url: str) -> URL:
+    try:
+        return URL(url)
+    except ValueError as exc:
+        raise _no_address(url, exc) from None
+
+
+def _no_address(url: str, exc: Exception) -> TransportError:
+    msg = f"that is no address: {redact(str(exc))}"
+    return TransportError(msg, url=url, hint="see how it is spelt")
+
+
 def _tls_error(exc: aiohttp.ClientSSLError, url: str) -> Exception:
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        msg = (
-            f"the server's certificate can't be trusted: {exc}; if your network has a "
-            "certificate authority of its own, name its file in SSL_CERT_FILE"
-        )
-        return TransportError(msg, url=url)
+        msg = f"the server's certificate can't be trusted: {exc}"
+        return TransportError(msg, url=url, hint=_CERTIFICATE_HINT)
     if "EOF" in str(exc):  # cut in the middle of the handshake
-        return PassingError(f"no connection: {exc}", kind="connect")
-    msg = f"no secure connection: {exc}; check that the server speaks https on this port"
-    return TransportError(msg, url=url)
+        return PassingError(f"no connection, TLS was cut: {exc}", kind="connect")
+    msg = f"no connection, TLS failed: {exc}"
+    return TransportError(msg, url=url, hint="see whether the server speaks https on this port")
 
 
 def _proxy_error(
@@ -204,14 +254,13 @@ def _proxy_error(
     proxy: str | None,
 ) -> Exception:
     name = redact(proxy or "")
-    advice = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment"
     if isinstance(exc, aiohttp.ClientProxyConnectionError):
         msg = f"no connection to the proxy {name}: {exc.os_error}"
-        return PassingError(msg, kind="connect", advice=advice)
-    msg = f"the proxy {name} answered {exc.status} {exc.message}"
+        return PassingError(msg, kind="connect", hint=_PROXY_HINT)
+    msg = f"the proxy {name} answered {exc.status} {exc.message[:100]}"
     if exc.status >= _SERVER_FAULT:
-        return PassingError(msg, status=exc.status, advice=advice)
-    return TransportError(f"{msg}; {advice}", url=url, status=exc.status)
+        return PassingError(msg, status=exc.status, hint=_PROXY_HINT)
+    return TransportError(msg, url=url, status=exc.status, hint=_PROXY_HINT)
 
 
 def _user_agent() -> str:

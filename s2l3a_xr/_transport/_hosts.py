@@ -14,7 +14,7 @@ import aiohttp
 
 from s2l3a_xr._errors import TransportError
 from s2l3a_xr._transport._settings import Transport
-from s2l3a_xr._transport._wish import LATER, PassingError
+from s2l3a_xr._transport._wish import PassingError
 
 RECENT_S = 10.0
 """A host that gave something so short a time ago is alive."""
@@ -236,7 +236,7 @@ class Host:
             attempt.cut(self._given_up())
 
     def _given_up(self) -> TransportError:
-        return TransportError(f"{self.name} is silent: no byte came from it; {LATER}")
+        return TransportError(f"{self.name} is silent, no byte came from it any more; given up")
 
     def _compare_paces(self, received: int) -> None:
         """Cut late requests that do not advance while others do, or all but stand still."""

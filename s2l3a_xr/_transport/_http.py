@@ -12,7 +12,15 @@ from urllib.parse import urlsplit
 
 from fsspec.implementations.http import HTTPFileSystem
 
-from s2l3a_xr._errors import ReadError, S2L3AWarning, TransportError, redact, warn_user
+from s2l3a_xr._errors import (
+    FileChangedError,
+    ReadError,
+    S2L3AWarning,
+    TransportError,
+    one_line,
+    redact,
+    warn_user,
+)
 from s2l3a_xr._loop import background_loop, gather
 from s2l3a_xr._transport._client import Client
 from s2l3a_xr._transport._hosts import Host, Hosts
@@ -51,7 +59,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
     def __init__(self, transport: Transport) -> None:
         super().__init__(asynchronous=True, loop=background_loop())
         self._transport = transport
-        self._client = Client(transport)
+        self.client = Client(transport)
         self._hosts = Hosts(transport)
         self._sizes: dict[str, tuple[int, tuple[str, ...]]] = {}
 
@@ -197,7 +205,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         count : int
             How many; never more than ``max_connections``.
         """
-        await self._client.warm(url, count)
+        await self.client.warm(url, count)
 
     async def _persist(self, url: str, wish: Wish) -> Reply:
         """Ask until the answer is right, or it is clear that it will not be."""
@@ -212,14 +220,19 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             except PassingError as exc:
                 pause_s = patience.pause_after(exc, self._hosts.of(trail[-1]))
                 if pause_s is None:
-                    raise exc.lasting(
-                        f"{exc}; {exc.advice}",
-                        url=url,
-                        byte_range=wish.span,
-                        status=exc.status,
-                        attempts=patience.attempts,
-                    ) from exc
-                _log.debug("attempt %d of %s failed: %s", patience.attempts, redact(url), exc)
+                    place = {
+                        "url": url,
+                        "byte_range": wish.span,
+                        "status": exc.status,
+                        "attempts": patience.attempts,
+                    } | ({"hint": exc.hint} if exc.hint else {})
+                    raise exc.lasting(str(exc), **place) from exc
+                _log.debug(
+                    "attempt %d of %s failed: %s",
+                    patience.attempts,
+                    redact(url),
+                    one_line(str(exc)),
+                )
                 await asyncio.sleep(pause_s)
                 wish = wish.rest()
             except ReadError as exc:
@@ -235,19 +248,17 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 answer = await self._attempt(host, url, trail[-1], wish)
             except PassingError as exc:
                 if exc.kind == "once" and exc.lasting is TransportError and len(trail) > 1:
-                    msg = f"{exc}, by a redirect to {redact(trail[-1])}; {exc.advice}"
-                    raise TransportError(msg, url=url, status=exc.status) from exc
+                    msg = f"a redirect led to {redact(trail[-1])}: {exc}"
+                    raise TransportError(msg, url=url, status=exc.status, hint=exc.hint) from exc
                 raise
             if not isinstance(answer, str):
                 self._hosts.of(url).succeeded()
                 host.succeeded()
                 return answer
             if len(trail) > self._transport.max_redirects:
-                msg = (
-                    f"more than {self._transport.max_redirects} redirects; check the address, or "
-                    "allow more by Transport(max_redirects=...)"
-                )
-                raise TransportError(msg, url=url)
+                msg = f"more than {self._transport.max_redirects} redirects"
+                hint = "see with `s2l3a doctor URL` where they lead"
+                raise TransportError(msg, url=url, hint=hint)
             trail.append(redirect_target(url, trail[-1], answer, self._transport))
 
     async def _attempt(self, host: Host, asked: str, url: str, wish: Wish) -> Reply | str:
@@ -257,7 +268,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         is_foreign = urlsplit(url).hostname != urlsplit(asked).hostname
         async with host.attempt(wish.size) as attempt:
             try:
-                answer = await self._client.ask(url, wish, attempt, is_foreign=is_foreign)
+                answer = await self.client.ask(url, wish, attempt, is_foreign=is_foreign)
             except PassingError as exc:
                 if exc.pause_s is not None:
                     host.shut(exc.pause_s)
@@ -277,8 +288,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 S2L3AWarning,
             )
         if wish.known is not None:
-            msg = "the file changes while its size is asked for; read it again"
-            raise TransportError(msg, url=url, byte_range=wish.span)
+            msg = "the file changes while its size is asked for"
+            raise FileChangedError(msg, url=url, byte_range=wish.span)
         reply = await self._persist(url, Wish(ranges=(), asks_size=True))
         if len(self._sizes) >= _MOST_SIZES:
             self._sizes.clear()
@@ -287,4 +298,4 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self.client.close()

@@ -9,19 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
-from s2l3a_xr._errors import ReadError, TransportError
-from s2l3a_xr._transport._answer import _retry_after_s
-from s2l3a_xr._transport._client import _mapped as mapped
+from s2l3a_xr._errors import ReadError, TransportError, redact
+from s2l3a_xr._transport._answer import retry_after_s
 from s2l3a_xr._transport._guard import check_host
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
 from s2l3a_xr._transport._redirects import redirect_target
 from s2l3a_xr._transport._settings import Transport
-from s2l3a_xr._transport._wish import PassingError
+from s2l3a_xr._transport._wish import Wish
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({429, 503})
@@ -116,7 +114,7 @@ class Prober:
         most_requests: int,
         most_bytes: int,
     ) -> None:
-        self._client = http._client  # noqa: SLF001 - the same stage
+        self._client = http.client
         self._transport = transport
         self._most = (most_requests, most_bytes)
         self._patience = _PATIENCE
@@ -124,11 +122,12 @@ class Prober:
         self.bytes = 0
         self.busy: list[Probe] = []
         """Answers of 429 and 503."""
-        self._watch()
+        for only_public in (False, True):
+            self._watch(self._client.session(only_public=only_public))
 
     def proxy(self, url: str) -> str | None:
         """Name the proxy that requests for a URL go through."""
-        return self._client._proxy_for(url)  # noqa: SLF001 - the same stage
+        return self._client.proxy_for(url)
 
     async def ask(
         self,
@@ -167,7 +166,7 @@ class Prober:
             self.busy.append(probe)
         if probe.status in _BUSY and self._patience > 0:
             self._patience -= 1
-            pause_s = _retry_after_s(probe.headers.get("retry-after"))
+            pause_s = retry_after_s(probe.headers.get("retry-after"))
             await asyncio.sleep(min(1.0 if pause_s is None else pause_s, _LONGEST_PAUSE_S))
             probe = await self._follow(url, method, span, (most_bytes, most_s))
         return probe
@@ -177,8 +176,7 @@ class Prober:
         here, redirects = url, []
         try:
             while True:
-                is_foreign = urlsplit(here).hostname != urlsplit(url).hostname
-                probe = await self._once(here, method, span, most, facts, is_foreign=is_foreign)
+                probe = await self._once(url, here, method, span, most, facts)
                 self.bytes += len(probe.body)
                 location = probe.headers.get("location")
                 if probe.status not in _REDIRECTS or location is None:
@@ -186,9 +184,8 @@ class Prober:
                 redirects.append(probe.status)
                 self._check_count(redirects)
                 here = redirect_target(url, here, location, self._transport)
-        except (ReadError, PassingError) as exc:
-            reason = exc.reason if isinstance(exc, ReadError) else str(exc)
-            return Probe(url=url, redirects=tuple(redirects), fault=reason)
+        except Exception as exc:
+            return Probe(url=url, redirects=tuple(redirects), fault=self._told(exc))
         return replace(
             probe,
             url=url,
@@ -210,19 +207,19 @@ class Prober:
         Peer or None
             None where there is no connection.
         """
-        client = self._session(only_public=self._transport.public_only)
-        connector, proxy = client.connector, self.proxy(url)
-        if connector is None:
-            return None
+        client = self._client.session(only_public=self._transport.public_only)
+        proxy = self.proxy(url)
+        request = aiohttp.ClientRequest(
+            "GET",
+            URL(url),
+            loop=asyncio.get_running_loop(),
+            session=client,
+            proxy=URL(proxy) if proxy else None,
+        )
         try:
-            request = aiohttp.ClientRequest(
-                "GET",
-                URL(url),
-                loop=asyncio.get_running_loop(),
-                session=client,
-                proxy=URL(proxy) if proxy else None,
+            connection = await client.connector.connect(  # type: ignore[union-attr]  # it is open
+                request, [], client.timeout
             )
-            connection = await connector.connect(request, [], client.timeout)
         except (aiohttp.ClientError, OSError, ReadError):
             return None
         try:
@@ -244,49 +241,39 @@ class Prober:
 
     async def _once(
         self,
+        asked: str,
         url: str,
         method: str,
         span: str,
         most: tuple[int, float],
         facts: SimpleNamespace,
-        *,
-        is_foreign: bool,
     ) -> Probe:
+        is_foreign = URL(url).host != URL(asked).host
         only_public = is_foreign or self._transport.public_only
         if only_public:
             check_host(url, self._transport.allowed_hosts)
-        proxy, idle_s = self.proxy(url), self._transport.idle_timeout_s
         began = time.monotonic()
-        with mapped(url, proxy, idle_s):
-            async with self._session(only_public=only_public).request(
-                method,
-                URL(url),
-                headers={"Accept-Encoding": "identity"}
-                | ({"Range": f"bytes={span}"} if span else {}),
-                allow_redirects=False,
-                proxy=proxy,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self._transport.connect_timeout_s,
-                    sock_read=idle_s,
-                ),
-                trace_request_ctx=facts,
-            ) as response:
-                answered = time.monotonic()
-                body = await _begin_of(response, *most)
-                return Probe(
-                    url=url,
-                    answered_by=url,
-                    status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=body,
-                    version=".".join(map(str, response.version or ())),
-                    first_s=max(0.0, answered - began - facts.connect_s),
-                    body_s=time.monotonic() - answered,
-                )
-
-    def _session(self, *, only_public: bool) -> aiohttp.ClientSession:
-        return self._client._session(only_public=only_public)  # noqa: SLF001 - the same stage
+        async with self._client.session(only_public=only_public).request(
+            method,
+            URL(url),
+            headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={span}"} if span else {}),
+            allow_redirects=False,
+            proxy=self.proxy(url),
+            timeout=self._client.timeout(Wish(ranges=())),
+            trace_request_ctx=facts,
+        ) as response:
+            answered = time.monotonic()
+            body = await _begin_of(response, *most)
+            return Probe(
+                url=url,
+                answered_by=url,
+                status=response.status,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=body,
+                version=".".join(map(str, response.version or ())),
+                first_s=max(0.0, answered - began - facts.connect_s),
+                body_s=time.monotonic() - answered,
+            )
 
     def _check_count(self, redirects: list[int]) -> None:
         if len(redirects) > self._transport.max_redirects:
@@ -298,7 +285,20 @@ class Prober:
             msg = "not asked: enough was asked of this server"
             raise TransportError(msg)
 
-    def _watch(self) -> None:
+    def _told(self, exc: Exception) -> str:
+        if isinstance(exc, ReadError):
+            return exc.reason
+        if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+            return f"the server's certificate can't be trusted: {exc}"
+        if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return f"no connection: {exc}"
+        if isinstance(exc, TimeoutError):
+            return f"no byte came for {self._transport.idle_timeout_s:g} s"
+        if isinstance(exc, ValueError):
+            return f"that is no address: {redact(str(exc))}"
+        return f"the connection broke: {str(exc) or type(exc).__name__}"
+
+    def _watch(self, client: aiohttp.ClientSession) -> None:
         """Note requests, and connections that were opened for them."""
 
         async def started(_: Any, facts: SimpleNamespace, __: Any) -> None:  # noqa: ANN401 - aiohttp's
@@ -316,8 +316,7 @@ class Prober:
         trace.on_request_start.append(started)
         trace.on_connection_create_end.append(connected)
         trace.freeze()
-        for only_public in (False, True):
-            self._session(only_public=only_public).trace_configs.append(trace)
+        client.trace_configs.append(trace)
 
 
 async def _begin_of(response: aiohttp.ClientResponse, most_bytes: int, most_s: float) -> bytes:

@@ -11,6 +11,8 @@ from yarl import URL
 from s2l3a_xr._errors import TransportError, redact
 from s2l3a_xr._transport._settings import Transport
 
+_HINT = "see with `s2l3a doctor URL` where it leads, and name that as the archive if you trust it"
+
 
 def redirect_target(asked: str, here: str, location: str, transport: Transport) -> str:
     """Check one redirect.
@@ -44,25 +46,23 @@ def redirect_target(asked: str, here: str, location: str, transport: Transport) 
         target = URL(here).join(URL(location))
         _ = target.port  # judged when it is looked at
     except ValueError as exc:
-        msg = f"the server redirects to what is no address ({exc}); tell its operator"
-        raise TransportError(msg, url=asked) from exc
+        msg = f"the server redirects to what is no address: {exc}"
+        raise TransportError(msg, url=asked, hint=_HINT) from exc
     if target.scheme not in {"https", URL(here).scheme} or not target.host:
-        msg = (
-            f"the server redirects to {redact(str(target))}, which is not followed from here; "
-            "if you trust that address, use it as the archive"
-        )
-        raise TransportError(msg, url=asked)
+        msg = f"the server redirects to {redact(str(target))}, which is not followed from here"
+        raise TransportError(msg, url=asked, hint=_HINT)
     first = URL(asked)
     if not (
         target.host == first.host
         or target.host in transport.allowed_hosts
         or is_kin(target.host, first.host or "")
     ):
-        msg = (
-            f"the server redirects to another host, {target.host}; if you trust it, pass "
-            f"transport=Transport(allowed_hosts=({target.host!r},)) (--allow-host)"
+        msg = f"the server redirects to another host, {target.host}"
+        hint = (
+            f"if you trust it, pass transport=Transport(allowed_hosts=({target.host!r},)) "
+            "(--allow-host)"
         )
-        raise TransportError(msg, url=asked)
+        raise TransportError(msg, url=asked, hint=hint)
     is_home = target.origin() == first.origin() or target.origin() == URL(
         str(first.origin()).replace("http://", "https://", 1)
     )

@@ -20,7 +20,6 @@ from s2l3a_xr._store import Store
 from s2l3a_xr._transport._hosts import asked_at
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
 from s2l3a_xr._transport._settings import Reply, Transport
-from s2l3a_xr._transport._wish import LATER
 
 _T = TypeVar("_T")
 
@@ -86,13 +85,14 @@ class Session:
                 stamp = tuple(str(info[key]) for key in ("mtime", "ETag", "etag") if key in info)
                 data = await _call(fs, "cat_file", path, start=start, end=min(stop, total))
         except FileNotFoundError as exc:
-            msg = "there is no such file; check the address"
+            msg = "there is no such file"
             raise GoneError(msg, url=url, byte_range=(start, stop)) from exc
         except Exception as exc:  # each place that fsspec knows has errors of its own
-            msg = f"the file can't be read: {exc!r}; check the address and your rights there"
-            raise TransportError(msg, url=url, byte_range=(start, stop)) from exc
+            msg = f"the file can't be read: {str(exc) or repr(exc)}"
+            hint = "see whether the address is right, and who may read there"
+            raise TransportError(msg, url=url, byte_range=(start, stop), hint=hint) from exc
         if len(data) != min(stop, total) - start:
-            msg = f"asked for {min(stop, total) - start} bytes, got {len(data)}; {LATER}"
+            msg = f"asked for {min(stop, total) - start} bytes, got {len(data)}"
             raise TransportError(msg, url=url, byte_range=(start, stop))
         return Reply(data=data, total=total, stamp=stamp, url=url)
 

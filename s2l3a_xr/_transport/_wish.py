@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from s2l3a_xr._errors import ReadError, TransportError
 from s2l3a_xr._transport._settings import Reply
 
-LATER = "given up, try again later"
-
 
 class PassingError(Exception):
     """A fault that may be gone at the next attempt.
@@ -26,8 +24,8 @@ class PassingError(Exception):
         What decides how often it is tried again: ``fault``, ``connect`` (no connection),
         ``silence``, ``slow``, ``once`` (a second time is enough to believe it), ``short`` (part
         of the range came, rightly labelled).
-    advice : str
-        What to do where it lasts.
+    hint : str
+        What to do where it lasts; empty for what helps with most.
     lasting : type
         The error that it becomes where it lasts.
     """
@@ -39,14 +37,14 @@ class PassingError(Exception):
         status: int | None = None,
         pause_s: float | None = None,
         kind: str = "fault",
-        advice: str = LATER,
+        hint: str = "",
         lasting: type[ReadError] = TransportError,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.pause_s = pause_s
         self.kind = kind
-        self.advice = advice
+        self.hint = hint
         self.lasting = lasting
 
 
