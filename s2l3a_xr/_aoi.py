@@ -30,6 +30,12 @@ _PACKED = frozenset({".shp", ".gpkg", ".geojson", ".kml", ".fgb"})
 _UNREADABLE = (DataSourceError, DataLayerError, BadZipFile, ShapelyError, ValueError)
 """What GDAL, GEOS and zipfile raise of files that are not whole or not theirs."""
 
+_NO_GEOJSON = (
+    ShapelyError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What shapely raises of mappings that are no GeoJSON."""
+
 
 @runtime_checkable
 class _GeoInterface(Protocol):
@@ -240,7 +246,7 @@ def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
         else:
             found = [mapping.get("geometry") if kind == "Feature" else mapping]
         shapes = [shapely.geometry.shape(geometry) for geometry in found if geometry]
-    except (ShapelyError, AttributeError, KeyError, TypeError, ValueError) as exc:
+    except _NO_GEOJSON as exc:
         msg = (
             f"the AOI mapping of type {kind!r} is no GeoJSON geometry, Feature or "
             f"FeatureCollection: {exc}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import imagecodecs
@@ -101,7 +100,7 @@ def _unpack(
         return memoryview(data)
     if compression in DEFLATES:
         unpacked = imagecodecs.deflate_decode(data, out=size)  # compares its checksum
-        if zlib.adler32(unpacked).to_bytes(4, "big") != data[-4:]:
+        if imagecodecs.deflate_adler32(unpacked).to_bytes(4, "big") != data[-4:]:
             msg = "something stands behind its end"
             raise ValueError(msg)
     elif compression == LZW:
