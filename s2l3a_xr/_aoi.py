@@ -38,6 +38,12 @@ _NO_NETWORK = {f"GML_DOWNLOAD_{'' if pyogrio.__gdal_version__ >= (3, 12) else 'W
 _UNREADABLE = (DataSourceError, DataLayerError, BadZipFile, ShapelyError, ValueError)
 """What GDAL, GEOS and zipfile raise of files that are not whole or not theirs."""
 
+_NO_GEOJSON = (
+    ShapelyError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What shapely raises of mappings that are no GeoJSON."""
+
 
 @runtime_checkable
 class _GeoInterface(Protocol):
@@ -264,7 +270,7 @@ def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
         else:
             found = [mapping.get("geometry") if kind == "Feature" else mapping]
         shapes = [shapely.geometry.shape(geometry) for geometry in found if geometry]
-    except (ShapelyError, AttributeError, KeyError, TypeError, ValueError) as exc:
+    except _NO_GEOJSON as exc:
         msg = (
             f"the AOI mapping of type {kind!r} is no GeoJSON geometry, Feature or "
             f"FeatureCollection: {exc}."

@@ -136,7 +136,7 @@ def _checked_url(url: str) -> str:
     except ValueError as exc:
         msg = f"a link is no address ({exc})"
         raise LinkRefusedError(msg) from exc
-    if not parts.hostname or _NEVER_IN_URLS.search(url):
+    if not is_http(url) or not parts.hostname or _NEVER_IN_URLS.search(url):
         msg = f"a link is no address: {redact(url)[:200]!r}"
         raise LinkRefusedError(msg)
     if parts.username is not None or parts.password is not None:
