@@ -256,10 +256,6 @@ def _facts(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
     tiles = tuple(_tile(name) for name in head["cover"]["tiles"])
     same: dict[object, Any] = {}  # equal tuples are kept once
     cells = tuple(_cell(row, len(bands), archive, same) for row in rows)
-    urls = {url for cell in cells for url in cell.urls} - {""}
-    if not head["catalogue"] and not all(is_below(archive, url) for url in urls):
-        msg = "it names files outside its archive, and no catalogue that would have told of them"
-        raise ValueError(msg)
     if not tiles or not cells or len({(c.tile, c.month) for c in cells}) < len(cells):
         msg = "it has no tiles, or a tile and month twice"
         raise ValueError(msg)

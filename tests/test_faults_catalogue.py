@@ -290,9 +290,9 @@ NGINX = """<html>\r
 """
 IIS = (
     "<html><head><title>127.0.0.1 - /files/</title></head><body><H1>127.0.0.1 - /files/</H1>"
-    '<hr>\r\n\r\n<pre><A HREF="/files/">[To Parent Directory]</A><br><br> 4/28/2021  6:15 AM        &lt;'
-    'dir&gt; <A HREF="{1}{0}/">{0}</A><br> 4/28/2021  6:15 AM     57671680 <A HREF="{1}b.tif">'
-    "b.tif</A><br></pre><hr></body></html>"
+    '<hr>\r\n\r\n<pre><A HREF="/files/">[To Parent Directory]</A><br><br> 4/28/2021  6:15 AM'
+    '        &lt;dir&gt; <A HREF="{1}{0}/">{0}</A><br> 4/28/2021  6:15 AM     57671680'
+    ' <A HREF="{1}b.tif">b.tif</A><br></pre><hr></body></html>'
 )
 LIGHTTPD = (
     '<!DOCTYPE html><html><head><title>Index of /files/</title></head><body><table><tr class="d">'
@@ -743,6 +743,13 @@ def test_76_documents_come_from_the_named_host_alone(kind, canary, tmp_path):
     except LinkRefusedError:
         return
     assert url.startswith("https://api.example/")  # a path of its own
+
+
+@pytest.mark.parametrize("href", ["/vsicurl/http://a.example/x", "/vsizip/x", "/vsis3/b/x"])
+def test_76_paths_of_gdals_are_no_paths(href):
+    for base in ("https://api.example/stac", "/data/item.json", ""):
+        with pytest.raises(LinkRefusedError, match="only https and http are followed"):
+            Links(named=base).to_file(base, f"{href}/{FILE}")
 
 
 REDIRECTS = [
