@@ -20,10 +20,10 @@ from s2l3a_xr._tiff import (
     Head,
     Layout,
     SparseBytes,
-    check_counts,
     parse_header,
     plan_copy,
     read_description,
+    unwrap_block,
 )
 from s2l3a_xr._transport import Reply, Session
 
@@ -122,7 +122,6 @@ def _look(path: Path) -> tuple[Layout, str] | None:
             file = SparseBytes(len(data))
             file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
             layout = parse_header(file, str(path))
-            check_counts(layout, len(data), str(path))
             return layout, read_description(file, str(path))
     except FileNotFoundError:
         return None
@@ -210,6 +209,7 @@ async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -
 
 def _put(file: IO[bytes], part: Range, data: memoryview, old: Layout, new: Layout) -> None:
     for target in part.targets:
-        start = int(old.offsets[target.block]) - part.start
+        start, stop = old.span(target.block)
+        block = unwrap_block(old, data[start - part.start : stop - part.start], target.block)
         file.seek(int(new.offsets[target.block]))
-        file.write(data[start : start + int(old.counts[target.block])])
+        file.write(block)

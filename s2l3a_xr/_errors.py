@@ -102,7 +102,7 @@ def one_line(text: str) -> str:
 
     Examples
     --------
-    >>> one_line("see http://me:secret@example.org/a?b,\\nor not")
+    >>> one_line("see http://me:secret@example.org/a?b,\nor not")
     'see http://example.org/a, or not'
     """
 
@@ -122,7 +122,7 @@ class S2L3AError(Exception):
         What went wrong, where, and what to do next; URLs in it are redacted.
     **place : object
         Facts of the place, kept as attributes; and ``hint``, what to do next, where the
-        message does not say so.
+        message does not say so behind a semicolon.
     """
 
     hint: str = ""
@@ -137,13 +137,14 @@ class S2L3AError(Exception):
             setattr(self, name, redact(str(clean)) if name == "url" else clean)
 
     def __str__(self) -> str:
-        return _joined(str(self.args[0]), self.hint)
+        return self._with_hint(str(self.args[0]))
 
-
-def _joined(text: str, hint: str) -> str:
-    if not hint:
-        return text
-    return f"{text} {hint}" if text.endswith(".") else f"{text}; {hint}"
+    def _with_hint(self, text: str) -> str:
+        """Say what to do next; what helps with any error of its kind only where nothing does."""
+        says_so = "hint" not in vars(self) and "; " in str(self.args[0])
+        if says_so or not self.hint:
+            return text
+        return f"{text} {self.hint}" if text.endswith(".") else f"{text}; {self.hint}"
 
 
 class InputError(S2L3AError, ValueError):
@@ -249,7 +250,7 @@ class ReadError(S2L3AError):
         if self.byte_range is not None:
             where.append(f"bytes {self.byte_range[0]}-{self.byte_range[1] - 1}")
         known = ", ".join(filter(None, where))
-        return _joined(f"{self.reason} [{known}]" if known else self.reason, self.hint)
+        return self._with_hint(f"{self.reason} [{known}]" if known else self.reason)
 
 
 _PLACE = ("item", "tile", "band", "month", "block", "byte_range", "status", "attempts")
@@ -262,7 +263,9 @@ class TransportError(ReadError):
 
     def __init__(self, reason: str, **place: object) -> None:
         helps = _HINTS.get(place.get("status"))
-        super().__init__(reason, **({"hint": helps} if helps else {}) | place)
+        super().__init__(
+            reason, **({"hint": helps} if helps and "; " not in reason else {}) | place
+        )
 
 
 _LOGIN = "the server wants a login, or does not serve you: ask its operator, or use another archive"

@@ -198,8 +198,8 @@ class BlockReader:
     def _cut(self, part: Range, data: memoryview) -> list[Piece]:
         pieces = []
         for target in part.targets:
-            start = int(self.image.offsets[target.block]) - part.start
-            pieces.append((target, data[start : start + int(self.image.counts[target.block])]))
+            start, stop = self.image.span(target.block)
+            pieces.append((target, data[start - part.start : stop - part.start]))
         return pieces
 
     def _unpack(self, pieces: Sequence[Piece]) -> dict[tuple[int, int], FormatError]:
@@ -209,6 +209,7 @@ class BlockReader:
             try:
                 pixels = decode_block(self.image, data, target.block)
             except FormatError as exc:
+                exc.at(url=self.url, byte_range=self.image.span(target.block))
                 broken[target.block] = exc
                 continue
             if self.session.store is not None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
-from s2l3a_xr._errors import FileChangedError, FormatError
+from s2l3a_xr._errors import FileChangedError, FormatError, ReadError
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._store import KeptHeader
 from s2l3a_xr._tiff import (
     HEADER_BYTES,
-    HEADER_CAP,
+    Image,
     Layout,
     MissingBytesError,
     SparseBytes,
-    check_counts,
     parse_header,
     parse_overviews,
 )
 from s2l3a_xr._tiles import SIDE_M, Tile
-from s2l3a_xr._transport import Reply, Session, is_http
+from s2l3a_xr._transport import Reply, Session, Transport, is_http
+
+_CLASSES = range(1, 7)
+"""Of the mask FLG; nodata may be none of them."""
 
 Marks = tuple[tuple[int, int, bytes], ...]
 
@@ -154,16 +157,19 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
         believed = session.store if is_http(url) else None
         kept = await in_thread(believed.header, url) if believed else None
         if kept is not None:
-            file = SparseBytes(kept.total)
+            file = SparseBytes(kept.total, session.transport.max_header_bytes)
             for start, data in kept.pieces:
                 file.add(start, data)
             with contextlib.suppress(MissingBytesError, FormatError):
-                return _parse(file, url, kept.stamp, overviews=overviews)
-        return await _fetch_header(session, url, overviews=overviews)
+                return _parse(file, source, kept.stamp, session.transport, overviews=overviews)
+        return await _fetch_header(session, source, overviews=overviews)
 
     key = (url, overviews, await session.version(url))
-    header: Header = await session.headers.get(key, make)
-    _check_layout(header.layout, source)
+    try:
+        header: Header = await session.headers.get(key, make)
+        _check_image(source, header.layout)  # another product may be at the same place
+    except ReadError as exc:
+        raise exc.at(**source.place) from exc.__cause__
     return header
 
 
@@ -183,23 +189,26 @@ def forget_header(session: Session, url: str) -> None:
         session.store.forget_header(url)
 
 
-async def _fetch_header(session: Session, url: str, *, overviews: bool) -> Header:
-    first = await session.read_first(url, HEADER_BYTES)
-    file = SparseBytes(first.total)
+async def _fetch_header(session: Session, source: Source, *, overviews: bool) -> Header:
+    url, cap = source.url, session.transport.max_header_bytes
+    length = min(HEADER_BYTES, cap)
+    first = await session.read_first(url, length)
+    file = SparseBytes(first.total, cap)
     file.add(0, bytes(first.data))
     while True:
         try:
-            header = _parse(file, url, first.stamp, overviews=overviews)
+            header = _parse(file, source, first.stamp, session.transport, overviews=overviews)
         except MissingBytesError as gap:
             start = gap.start - gap.start % HEADER_BYTES  # what comes next may lie before it
-            stop = max(gap.stop, start + HEADER_BYTES)
-            if file.held + stop - start > HEADER_CAP:
-                msg = f"the TIFF header is longer than {HEADER_CAP} bytes"
+            stop = min(max(gap.stop, start + length), file.total)
+            if file.held + stop - start > cap:
+                msg = f"the TIFF's header is longer than Transport(max_header_bytes={cap})"
                 raise FormatError(msg, url=url) from gap
             more = await session.read(url, start, stop)
             pin = Pin(url=url, stamp=first.stamp, total=first.total, marks=_marks(file))
             await check_same(session, pin, more, (start, stop))
             file.add(start, bytes(more.data))
+            length *= 2  # so that a header in many places ends soon
         else:
             if session.store is not None:
                 kept = KeptHeader(total=first.total, stamp=first.stamp, pieces=file.pieces)
@@ -207,11 +216,18 @@ async def _fetch_header(session: Session, url: str, *, overviews: bool) -> Heade
             return header
 
 
-def _parse(file: SparseBytes, url: str, stamp: tuple[str, ...], *, overviews: bool) -> Header:
-    layout = parse_header(file, url)
-    reduced = parse_overviews(file, url) if overviews else ()
-    for image in (layout, *reduced):
-        check_counts(image, file.total, url)
+def _parse(
+    file: SparseBytes,
+    source: Source,
+    stamp: tuple[str, ...],
+    transport: Transport,
+    *,
+    overviews: bool,
+) -> Header:
+    url, block_cap = source.url, transport.max_block_bytes
+    check = partial(_check_image, source)
+    layout = parse_header(file, url, check=check, block_cap=block_cap)
+    reduced = parse_overviews(file, url, layout, block_cap=block_cap) if overviews else ()
     return Header(
         layout=layout, total=file.total, stamp=stamp, overviews=reduced, marks=_marks(file)
     )
@@ -317,20 +333,25 @@ def _changed(pin: Pin, reply: Reply) -> FileChangedError:
     return FileChangedError(msg, url=pin.url)
 
 
-def _check_layout(layout: Layout, source: Source) -> None:
+def _check_image(source: Source, image: Image) -> None:
     side = SIDE_M // source.resolution_m
     step = float(source.resolution_m)
     tile = source.tile
     for what, found, expected in (
-        ("size", (layout.width, layout.height), (side, side)),
-        ("corner", layout.origin, (float(tile.left), float(tile.top))),
-        ("pixel size", layout.pixel_size, (step, step)),
-        ("CRS", f"EPSG:{layout.epsg}", tile.crs),
-        ("pixel type", str(layout.dtype.newbyteorder("=")), source.dtype),
+        ("size", (image.width, image.height), (side, side)),
+        ("corner", image.origin, (float(tile.left), float(tile.top))),
+        ("pixel size", image.pixel_size, (step, step)),
+        ("CRS", f"EPSG:{image.epsg}", tile.crs),
+        ("pixel type", str(image.dtype.newbyteorder("=")), source.dtype),
+        ("scale and offset", image.scaling, (1.0, 0.0)),
     ):
         if found != expected:
             msg = f"the file's {what} is {found}, tile {tile.name} must have {expected}"
             raise FormatError(msg, **source.place)
-    if source.dtype != "uint8" and layout.nodata not in {None, float(NODATA)}:
-        msg = f"the file's nodata is {layout.nodata:g}, the product's is {NODATA}"
+    if source.dtype == "uint8":
+        if image.nodata in _CLASSES:
+            msg = f"the file's nodata is {image.nodata:g}, which is a class of {source.band}"
+            raise FormatError(msg, **source.place)
+    elif image.nodata not in {None, float(NODATA)}:
+        msg = f"the file's nodata is {image.nodata:g}, the product's is {NODATA}"
         raise FormatError(msg, **source.place)

@@ -17,6 +17,7 @@ from s2l3a_xr._doctor._evidence import (
     UNMET,
     Evidence,
     content_range,
+    title_of,
     what,
 )
 from s2l3a_xr._doctor._report import Finding, finding
@@ -128,7 +129,11 @@ def one_range(seen: Evidence) -> Finding:
         Bad where no part of a file can be had.
     """
     begin = seen.begin
-    if begin.status == OK:
+    ignored = next((probe for probe in (begin, *seen.small) if probe.status == OK), None)
+    if ignored is not None and "html" in ignored.headers.get("content-type", ""):
+        told = f"a page of HTML came instead of the file's bytes{title_of(ignored)}"
+        return finding("ranges", "bad", told, "a login or an error page? open it in a browser")
+    if ignored is not None:
         means = "no part of a file can be read: download whole files, and open their folder"
         return finding("ranges", "bad", "ignored, the whole file would come", means)
     if begin.status != PARTIAL:

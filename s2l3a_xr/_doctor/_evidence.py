@@ -91,6 +91,23 @@ def content_range(probe: Probe) -> tuple[int, int, int] | None:
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
+def title_of(probe: Probe) -> str:
+    """Give the title of a page of HTML, to be put behind what is said of it.
+
+    Parameters
+    ----------
+    probe : Probe
+        The answer.
+
+    Returns
+    -------
+    str
+        Empty where it has none.
+    """
+    title = re.search(rb"<title>([^<]{1,80})", probe.body[:4096], re.IGNORECASE)
+    return f", with the title {title[1].decode('utf-8', 'replace')!r}" if title else ""
+
+
 def what(probe: Probe) -> str:
     """Say in a few words what came back.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import numpy as np
 from s2l3a_xr._doctor import _checks
 from s2l3a_xr._doctor._evidence import (
     AT_ONCE,
+    OK,
     PARTIAL,
     SMALL,
     Evidence,
@@ -19,7 +21,14 @@ from s2l3a_xr._doctor._evidence import (
 )
 from s2l3a_xr._doctor._report import Finding, Report, finding
 from s2l3a_xr._doctor._walk import Way, find_file, named_file
-from s2l3a_xr._errors import FormatError, ReadError, S2L3AError, SelectionError, redact
+from s2l3a_xr._errors import (
+    FormatError,
+    ReadError,
+    S2L3AError,
+    S2L3AWarning,
+    SelectionError,
+    redact,
+)
 from s2l3a_xr._loop import gather, run
 from s2l3a_xr._source import Header, Source, read_header
 from s2l3a_xr._tiff import HEADER_BYTES, SparseBytes, decode_block, parse_header
@@ -58,7 +67,9 @@ def examine(url: str, transport: Transport) -> Report:
         That is no address of a server.
     """
     _check_address(url)
-    return run(_examine(url, transport))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", S2L3AWarning)  # it is among the findings
+        return run(_examine(url, transport))
 
 
 def _check_address(url: str) -> None:
@@ -167,8 +178,10 @@ async def _ask_all(prober: Prober, url: str) -> Evidence:
         several=await prober.ask(url, span=f"0-15,{HEADER_BYTES}-{HEADER_BYTES + 15}"),
         suffix=await prober.ask(url, span="-16"),
         beyond=await prober.ask(url, span=f"{total}-{total + 15}") if total else None,
-        small=[await prober.ask(url, span=f"{at}-{at + SMALL - 1}") for at in places],
+        small=await _in_a_row(prober, url, places),
     )
+    if any(probe.status == OK for probe in seen.small):  # each would be the whole file
+        return seen
     spots = [round(i * max(total - _AT_ONCE_BYTES, 1) / AT_ONCE) for i in range(AT_ONCE)]
     asked = (prober.ask(url, span=f"{at}-{at + _AT_ONCE_BYTES - 1}") for at in spots)
     seen = replace(seen, at_once=await gather(asked))
@@ -178,6 +191,15 @@ async def _ask_all(prober: Prober, url: str) -> Evidence:
     span = f"{start}-{start + _LONG_BYTES - 1}"
     long = await prober.ask(url, span=span, most_bytes=_LONG_BYTES, most_s=_LONG_S)
     return replace(seen, long=long)
+
+
+async def _in_a_row(prober: Prober, url: str, places: Sequence[int]) -> list[Probe]:
+    made: list[Probe] = []
+    for at in places:
+        made.append(await prober.ask(url, span=f"{at}-{at + SMALL - 1}", most_bytes=SMALL))
+        if made[-1].status == OK:
+            break
+    return made
 
 
 async def _read(session: Session, prober: Prober, seen: Evidence) -> list[Finding]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from s2l3a_xr._archive import parse_listing
-from s2l3a_xr._doctor._evidence import OK, what
+from s2l3a_xr._doctor._evidence import OK, title_of, what
 from s2l3a_xr._doctor._report import Finding, finding
 from s2l3a_xr._errors import S2L3AError
+from s2l3a_xr._listing import parse_listing
 from s2l3a_xr._product import BANDS, Band, Product
 from s2l3a_xr._stac import COLLECTION, Links, is_api, links_of
 from s2l3a_xr._transport import Probe, Prober
@@ -162,7 +162,7 @@ async def _descend(prober: Prober, way: Way, probe: Probe) -> None:
             ]
         except S2L3AError as exc:
             means = "an archive is browsed by its listings: the address must be a folder's"
-            way.fail("listing", _as_page(str(exc), probe), means)
+            way.fail("listing", f"{exc}{title_of(probe)}", means)
             return
         count += 1
         files = [here + quote(name) for name in names if named_file(name) is not None]
@@ -182,11 +182,6 @@ async def _descend(prober: Prober, way: Way, probe: Probe) -> None:
         probe = found
     told = f"understood, {count} folders to the first file"
     way.findings.append(finding("listing", "ok", told, "tiles and months are found by listings"))
-
-
-def _as_page(text: str, probe: Probe) -> str:
-    title = re.search(rb"<title>([^<]{1,80})", probe.body[:4096], re.IGNORECASE)
-    return f"{text} Its title is {title[1].decode('utf-8', 'replace')!r}." if title else text
 
 
 async def _search(prober: Prober, way: Way, url: str, document: dict[str, Any]) -> None:

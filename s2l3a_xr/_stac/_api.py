@@ -17,6 +17,7 @@ from s2l3a_xr._errors import (
     SelectionError,
     redact,
 )
+from s2l3a_xr._listing import KEPT
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._documents import fresh, get_document, keep_text, links_of
@@ -59,6 +60,9 @@ class StacArchive:
 
     url: str = DLR_STAC
     collection: str = COLLECTION
+
+    def __repr__(self) -> str:
+        return f"StacArchive({redact(self.url)!r}, collection={self.collection!r})"
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking."""
@@ -113,7 +117,7 @@ class StacArchive:
             try:
                 return await self._ask(session, bounds, spans)
             except ReadError as exc:
-                msg = f"the STAC API can't be searched: {exc}"
+                msg = f"the STAC API can't be searched: {exc}; {KEPT}."
                 raise ArchiveError(msg) from exc
 
         key = (self, bounds, spans, fresh())

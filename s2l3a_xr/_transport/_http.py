@@ -54,8 +54,10 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         The settings.
     """
 
+    cachable = False  # or fsspec gives one that was closed for one that is asked for
+
     def __init__(self, transport: Transport) -> None:
-        super().__init__(asynchronous=True, loop=background_loop(), skip_instance_cache=True)
+        super().__init__(asynchronous=True, loop=background_loop())
         self._transport = transport
         self.client = Client(transport)
         self._hosts = Hosts(transport)
@@ -271,20 +273,19 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 if exc.pause_s is not None:
                     host.shut(exc.pause_s)
                 raise
-        if isinstance(answer, Reply) and answer.content_type == _MULTIPART:
-            self._hosts.of(asked).takes_many = True
-        return answer
-
-    async def _size_of(self, url: str, wish: Wish) -> tuple[int, tuple[str, ...]]:
-        """Ask for a file's size, of which the server says nothing with ranges."""
-        host = self._hosts.of(url)
-        if not host.has_warned:
+        if isinstance(answer, Reply) and wish.known is not None and not host.has_warned:
             host.has_warned = True
             warn_user(
                 f"{host.name} does not say which bytes of which file it sends (no full "
                 "Content-Range); they are taken where their number is right.",
                 S2L3AWarning,
             )
+        if isinstance(answer, Reply) and answer.content_type == _MULTIPART:
+            self._hosts.of(asked).takes_many = True
+        return answer
+
+    async def _size_of(self, url: str, wish: Wish) -> tuple[int, tuple[str, ...]]:
+        """Ask for a file's size, of which the server says nothing with ranges."""
         if wish.known is not None:
             msg = "the file changes while its size is asked for"
             raise FileChangedError(msg, url=url, byte_range=wish.span)
