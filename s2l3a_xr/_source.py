@@ -203,12 +203,14 @@ async def _fetch_header(session: Session, source: Source, *, overviews: bool) ->
             stop = min(max(gap.stop, start + length), file.total)
             if file.held + stop - start > cap:
                 msg = f"the TIFF's header is longer than Transport(max_header_bytes={cap})"
-                raise FormatError(msg, url=url) from gap
+                raise FormatError(msg, url=url, byte_range=(start, stop), attempts=1) from gap
             more = await session.read(url, start, stop)
             pin = Pin(url=url, stamp=first.stamp, total=first.total, marks=_marks(file))
             await check_same(session, pin, more, (start, stop))
             file.add(start, bytes(more.data))
             length *= 2  # so that a header in many places ends soon
+        except FormatError as exc:
+            raise exc.at(byte_range=(0, len(first.data)), attempts=1) from exc.__cause__
         else:
             if session.store is not None:
                 kept = KeptHeader(total=first.total, stamp=first.stamp, pieces=file.pieces)

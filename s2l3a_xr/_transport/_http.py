@@ -236,7 +236,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 await asyncio.sleep(pause_s)
                 wish = wish.rest()
             except ReadError as exc:
-                place = {"url": redact(url), "byte_range": wish.span}
+                exc.url = redact(url)  # and not where a redirect led
+                place = {"byte_range": wish.span}
                 raise exc.at(**place, attempts=patience.attempts) from exc.__cause__
 
     async def _follow(self, url: str, wish: Wish, trail: list[str]) -> Reply:
