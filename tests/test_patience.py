@@ -179,7 +179,10 @@ def test_a_slow_link_is_borne_however_many_share_it(tmp_path, monkeypatch):
         async def work(session):
             spans = [(i, i + 15_000) for i in range(0, 16_000, 1000)]
             replies = await gather(session.read(url, *span) for span in spans)
-            return [bytes(reply.data) == CONTENT[slice(*s)] for reply, s in zip(replies, spans)]
+            return [
+                bytes(reply.data) == CONTENT[slice(*s)]
+                for reply, s in zip(replies, spans, strict=True)
+            ]
 
         assert all(run_with_session(Transport(idle_timeout_s=0.9), work))
         assert len(site.log(url)) == 16
