@@ -30,6 +30,8 @@ _FAIR_SHARE = 0.1
 
 _LOOK_S = 0.5
 
+_SILENT_HINT = "try again later, or let Transport(give_up_s=...) wait longer"
+
 asked_at: ContextVar[float] = ContextVar("asked_at", default=math.inf)
 """When the work that a request belongs to began."""
 
@@ -236,7 +238,8 @@ class Host:
             attempt.cut(self._given_up())
 
     def _given_up(self) -> TransportError:
-        return TransportError(f"{self.name} is silent, no byte came from it any more; given up")
+        msg = f"{self.name} is silent: no byte came from it to any request"
+        return TransportError(msg, hint=_SILENT_HINT)
 
     def _compare_paces(self, received: int) -> None:
         """Cut late requests that do not advance while others do, or all but stand still."""
