@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+from typing import Any
 
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._paths import take_path
+
+_HOST = re.compile(r"[^\s/@A-Z]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +59,7 @@ class Transport:
     Raises
     ------
     SelectionError
-        A number that is not positive.
+        A number that is not positive, or a value of another kind.
 
     Examples
     --------
@@ -80,10 +86,19 @@ class Transport:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            name = field.name
-            if field.type in {"int", "float"} and not getattr(self, name) > 0:
-                msg = f"Transport({name}={getattr(self, name)!r}) must be positive."
+            value = getattr(self, field.name)
+            if field.type in {"int", "float"} and not _is_positive(value, str(field.type)):
+                kind = "a whole number" if field.type == "int" else "a number"
+                msg = f"Transport({field.name}={value!r}) must be positive: give {kind}."
                 raise SelectionError(msg)
+        if not _are_hosts(self.allowed_hosts):
+            msg = (
+                f"Transport(allowed_hosts={self.allowed_hosts!r}) must be a tuple of names or "
+                "numbers of hosts in lower case, such as ('intranet.example',)."
+            )
+            raise SelectionError(msg)
+        if self.cache_dir is not None:
+            take_path(self.cache_dir, "Transport(cache_dir=…)", SelectionError)
 
     def for_links(self, host: str | None) -> Transport:
         """Return the settings for reading what a catalogue links to.
@@ -100,6 +115,18 @@ class Transport:
         """
         more = () if host is None or host in self.allowed_hosts else (host,)
         return replace(self, public_only=True, allowed_hosts=(*self.allowed_hosts, *more))
+
+
+def _is_positive(value: Any, kind: str) -> bool:  # noqa: ANN401 - what users wrote
+    is_number = isinstance(value, Integral if kind == "int" else Real) and value is not True
+    return is_number and bool(value > 0)
+
+
+def _are_hosts(value: object) -> bool:
+    """Tell names in a tuple from a text, of which each part would be let in."""
+    return isinstance(value, tuple) and all(
+        isinstance(host, str) and _HOST.fullmatch(host) for host in value
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
