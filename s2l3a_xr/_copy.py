@@ -12,10 +12,10 @@ from typing import IO
 
 import numpy as np
 
-from s2l3a_xr._errors import ExportError, FileChangedError, FormatError
+from s2l3a_xr._errors import ExportError, FormatError
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
-from s2l3a_xr._source import Header, Source, check_same, forget_header
+from s2l3a_xr._source import Header, Source, check_same
 from s2l3a_xr._tiff import (
     Head,
     Layout,
@@ -199,11 +199,7 @@ async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -
                 lambda position, reply: replies.append((group[position], reply)),
             )
             for part, reply in replies:
-                try:
-                    check_same(url, reply, stamp=header.stamp, total=header.total)
-                except FileChangedError:
-                    forget_header(session, url)
-                    raise
+                await check_same(session, header.pin(url), reply, (part.start, part.stop))
                 async with lock:
                     await in_thread(_put, file, part, memoryview(reply.data), header.layout, new)
 

@@ -268,7 +268,7 @@ class TransportError(ReadError):
         )
 
 
-_LOGIN = "the server wants a login, or does not serve you: ask its operator, or use another archive"
+_LOGIN = "the server does not allow you in: log in, ask its operator, or use another archive"
 _HINTS: dict[object, str] = {
     401: _LOGIN,
     403: _LOGIN,

@@ -133,6 +133,8 @@ class BlockReader:
         try:
             await self._fetch_at_once(group, left, open_claims)
         except ReadError as exc:
+            if isinstance(exc, FileChangedError):
+                forget_header(self.session, self.url)
             if self.failed is None or isinstance(exc, GoneError):
                 raise
             if len(group) == 1:
@@ -167,10 +169,9 @@ class BlockReader:
 
     async def _use(self, part: Range, reply: Reply, open_claims: set[tuple[object, ...]]) -> None:
         try:
-            check_same(self.url, reply, stamp=self.header.stamp, total=self.header.total)
+            pin = self.header.pin(self.url)
+            await check_same(self.session, pin, reply, (part.start, part.stop))
         except FileChangedError as exc:
-            forget_header(self.session, self.url)
-            exc.at(byte_range=(part.start, part.stop))
             if self.failed is None:
                 raise
             self.failed(exc)

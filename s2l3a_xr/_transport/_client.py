@@ -154,6 +154,8 @@ class Client:
                 cookie_jar=self._cookies,
                 headers={"User-Agent": _user_agent()},
             )
+            # Attempts are counted here: aiohttp would make a second one without a word.
+            self._clients[only_public]._retry_connection = False  # noqa: SLF001 - no other way
         return self._clients[only_public]
 
     def proxy_for(self, url: str) -> str | None:

@@ -281,8 +281,17 @@ class Hosts:
         -------
         Host
             The same for each URL of one host and port.
+
+        Raises
+        ------
+        TransportError
+            It is no URL.
         """
-        name = urlsplit(url).netloc.rpartition("@")[2].lower()
+        try:
+            name = urlsplit(url).netloc.rpartition("@")[2].lower()
+        except ValueError as exc:
+            msg = f"that is no address: {exc}"
+            raise TransportError(msg, url=url, attempts=1, hint="see how it is spelt") from None
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = Host(name, self._transport)

@@ -236,7 +236,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 await asyncio.sleep(pause_s)
                 wish = wish.rest()
             except ReadError as exc:
-                place = {"url": redact(url), "byte_range": wish.span}
+                exc.url = redact(url)  # and not where a redirect led
+                place = {"byte_range": wish.span}
                 raise exc.at(**place, attempts=patience.attempts) from exc.__cause__
 
     async def _follow(self, url: str, wish: Wish, trail: list[str]) -> Reply:
@@ -273,20 +274,19 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 if exc.pause_s is not None:
                     host.shut(exc.pause_s)
                 raise
-        if isinstance(answer, Reply) and answer.content_type == _MULTIPART:
-            self._hosts.of(asked).takes_many = True
-        return answer
-
-    async def _size_of(self, url: str, wish: Wish) -> tuple[int, tuple[str, ...]]:
-        """Ask for a file's size, of which the server says nothing with ranges."""
-        host = self._hosts.of(url)
-        if not host.has_warned:
+        if isinstance(answer, Reply) and wish.known is not None and not host.has_warned:
             host.has_warned = True
             warn_user(
                 f"{host.name} does not say which bytes of which file it sends (no full "
                 "Content-Range); they are taken where their number is right.",
                 S2L3AWarning,
             )
+        if isinstance(answer, Reply) and answer.content_type == _MULTIPART:
+            self._hosts.of(asked).takes_many = True
+        return answer
+
+    async def _size_of(self, url: str, wish: Wish) -> tuple[int, tuple[str, ...]]:
+        """Ask for a file's size, of which the server says nothing with ranges."""
         if wish.known is not None:
             msg = "the file changes while its size is asked for"
             raise FileChangedError(msg, url=url, byte_range=wish.span)

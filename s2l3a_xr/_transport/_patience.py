@@ -14,7 +14,9 @@ _TRIES = {"silence": 3, "slow": 3, "once": 2}
 
 _CONNECT_TRIES = 3
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_FIRST_PAUSE_S, _SHORT_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 0.5, 5.0
+
+_TOO_MANY = 429
 
 _SHORTS, _SHORT_BYTES = 64, 2**14
 """Pieces in which a range may come, and one more for each so many bytes."""
@@ -63,5 +65,8 @@ class Patience:
             return None
         if not host.may_retry():
             return None
-        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self.attempts - 1))
+        # A host that serves others well needs no rest, unless it says so.
+        is_well = host.is_alive and fault.status != _TOO_MANY and kind == "fault"
+        cap_s = _SHORT_PAUSE_S if is_well else _LONGEST_PAUSE_S
+        longest = min(cap_s, _FIRST_PAUSE_S * 2 ** (self.attempts - 1))
         return random.uniform(0, longest)  # noqa: S311 - jitter, no secret
