@@ -262,7 +262,7 @@ def test_errors_come_home_whole(site, quick):
         da.compute(scheduler="processes")
     told.append(caught.value)
     with (
-        distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         with pytest.raises(ReadError) as caught:
