@@ -21,6 +21,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
+from s2l3a_xr._paths import take_path
 
 LONLAT = "EPSG:4326"
 _PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
@@ -207,7 +208,7 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
     if "://" in os.fspath(path) or os.fspath(path).startswith("/vsi"):
         msg = f"an AOI is read from a local file, not from {os.fspath(path)}; download it first."
         raise AoiError(msg)
-    file = Path(path).expanduser()
+    file = take_path(path, "aoi", AoiError)
     if not os.fspath(path) or not file.exists():
         msg = f"no such AOI file: {os.fspath(path)!r} (looked in {Path.cwd()}); check the path."
         if "," in os.fspath(path):

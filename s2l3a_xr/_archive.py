@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import ArchiveError, SelectionError, redact
 from s2l3a_xr._listing import Entry, read_page
 from s2l3a_xr._loop import gather
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._places import end_folder, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._selection import Month
@@ -289,7 +289,7 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
         msg = f"archive={archive!r} is no URL, no folder and no archive."
         raise SelectionError(msg) from exc
     if "::" not in place and "://" not in place:
-        folder = Path(place).expanduser().resolve()
+        folder = take_path(place, "archive", SelectionError).resolve()
         if not place or not folder.is_dir():
             msg = f"no such archive folder: {place!r} ({folder}); give a folder, URL or 'dlr-stac'."
             raise SelectionError(msg)

@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
 from s2l3a_xr._volume import MAX_BYTES, check_volume
@@ -146,7 +147,7 @@ def to_geotiff(
         raise ExportError(msg)
     cube = as_cube(da)
     raster = raster_of(cube)
-    folder = Path(directory).expanduser().absolute()
+    folder = take_path(directory, "directory", ExportError)
     origin = find_origin(cube if cube.chunks else _chunked(cube))
     jobs = _jobs(cube, folder, raster, profile, origin)
     _make(folder)
@@ -202,7 +203,7 @@ def _jobs(
     for name in names:
         if not _SAFE_NAME.fullmatch(name):
             msg = f"the band name {name!r} can't be part of a file name."
-            raise ExportError(msg)
+            raise ExportError(msg, hint="rename it: da.assign_coords(band=…).")
     for what, values in (("time steps on one day", days), ("bands of one name", names)):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import ssl
+import subprocess
+import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import faultkinds
 import pytest
+import trustme
 from click.testing import CliRunner
 from faultserver import FaultServer
 
@@ -337,3 +343,30 @@ def test_command_line(site, path):
     assert (told["readable"], told["verdict"]) == (True, "readable")
     assert set(told["latency_s"]) == {"median", "p95"}
     assert {"check", "level", "found", "means"} == set(told["findings"][0])
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "code", "line"),
+    [
+        (90, True, 0, "ok    TLS                  TLSv1.3, the certificate ends in"),
+        (5, True, 0, "warn  TLS                  TLSv1.3, the certificate ends in 5 days"),
+        (90, False, 1, "bad   reachable            the server's certificate can't be trusted"),
+    ],
+)
+def test_certificates(sample_root, path, tmp_path, days, trusted, code, line):
+    authority = trustme.CA()
+    ends = datetime.now(UTC) + timedelta(days=days, hours=1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", not_after=ends).configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    environment = {k: v for k, v in os.environ.items() if "SSL" not in k}
+    environment |= {"SSL_CERT_FILE": str(tmp_path / "ca.pem")} if trusted else {}
+    with FaultServer(sample_root, many=True, tls=context) as secured:
+        secured.host = "localhost"
+        url = secured.url(path=path)
+        ended = subprocess.run(  # noqa: S603 - our own program; authorities are read when it starts
+            [sys.executable, "-m", "s2l3a_xr._cli", "doctor", url],
+            capture_output=True, text=True, check=False, timeout=120, env=environment,
+        )  # fmt: skip
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert line in ended.stdout

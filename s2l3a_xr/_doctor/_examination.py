@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from s2l3a_xr._errors import (
     redact,
 )
 from s2l3a_xr._loop import gather, run
+from s2l3a_xr._places import check_address
 from s2l3a_xr._source import Header, Source, read_header
 from s2l3a_xr._tiff import HEADER_BYTES, SparseBytes, decode_block, parse_header
 from s2l3a_xr._tiles import tile_named
@@ -83,15 +83,7 @@ def _check_address(url: str) -> None:
             f"{what}; doctor looks at web servers: give a URL that begins with https:// or http://."
         )
         raise SelectionError(msg)
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # judged when they are looked at
-    except ValueError as exc:
-        msg = f"{redact(url)} is no URL ({exc}); see how its host and port are written."
-        raise SelectionError(msg) from exc
-    if not host:
-        msg = f"{url!r} names no host; write https://HOST/…"
-        raise SelectionError(msg)
+    check_address(url)
 
 
 async def _examine(url: str, transport: Transport) -> Report:

@@ -69,7 +69,8 @@ class Links:
             try:
                 check_host(url, self._trusted)
             except TransportError as exc:
-                raise LinkRefusedError(exc.reason) from exc
+                where = "to no public address"
+                raise LinkRefusedError(_leads(url, where, urlsplit(url).hostname)) from exc
         return url
 
     def to_document(self, base: str, href: str) -> str:

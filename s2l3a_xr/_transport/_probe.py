@@ -161,6 +161,7 @@ class Prober:
         Probe
             Also where it failed.
         """
+        most_bytes = min(most_bytes, max(0, self._most[1] - self.bytes))
         probe = await self._follow(url, method, span, (most_bytes, most_s))
         if probe.status in _BUSY:
             self.busy.append(probe)

@@ -14,7 +14,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
-from s2l3a_xr._errors import GoneError, TransportError
+from s2l3a_xr._errors import GoneError, SelectionError, TransportError
 from s2l3a_xr._loop import gather, run
 from s2l3a_xr._store import Store
 from s2l3a_xr._transport._hosts import asked_at
@@ -309,7 +309,16 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
     -------
     object
         What the work returns.
+
+    Raises
+    ------
+    SelectionError
+        The settings are none.
     """
+    given: object = transport
+    if not isinstance(given, Transport):
+        msg = f"transport={transport!r} must be a Transport, such as Transport(max_connections=4)."
+        raise SelectionError(msg)
 
     async def job() -> _T:
         asked_at.set(time.monotonic())

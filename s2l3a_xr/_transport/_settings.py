@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._paths import take_path
 
 _NO_HOST = re.compile(r"[\s/@?#\\\[\]]")
 
@@ -98,6 +99,8 @@ class Transport:
             msg = f"Transport(allowed_hosts={hosts!r}) must be names or addresses of hosts alone."
             raise SelectionError(msg)
         object.__setattr__(self, "allowed_hosts", tuple(host.lower() for host in hosts))
+        if self.cache_dir is not None:
+            take_path(self.cache_dir, "Transport(cache_dir=…)", SelectionError)
 
     def _check_number(self, name: str, *, integer: bool) -> None:
         value = getattr(self, name)
