@@ -22,8 +22,8 @@ from s2l3a_xr._tiff import (
 from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Reply, Session, Transport, is_http
 
-_CLASSES = range(1, 7)
-"""Of the mask FLG; nodata may be none of them."""
+_CLASSES = range(2, 7)
+"""Of the mask FLG, in every reading of its numbers; nodata may be none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
