@@ -85,6 +85,11 @@ class Header:
     stamp: tuple[str, ...]
     overviews: tuple[Layout, ...] = ()
 
+    @property
+    def weight(self) -> int:
+        """Bytes of its tables, for a cache of headers."""
+        return sum(i.offsets.nbytes + i.counts.nbytes for i in (self.layout, *self.overviews))
+
     def image_for(self, resolution: float) -> Layout:
         """Choose the coarsest image that is no coarser than wanted.
 

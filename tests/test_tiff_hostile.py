@@ -8,17 +8,22 @@ import itertools
 import math
 import struct
 import tracemalloc
+from dataclasses import replace
 
+import geopandas as gpd
 import imagecodecs
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import shapely
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 
+from s2l3a_xr import open_l3a
 from s2l3a_xr._errors import FormatError
 from s2l3a_xr._plan import Target, merge_ranges
+from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import CogSpec, SampleServer, write_cog
 from s2l3a_xr._source import Source, read_header
 from s2l3a_xr._tiff import (
@@ -612,3 +617,41 @@ def test_reading_on_never_asks_for_what_is_at_hand():
         except FormatError:  # nothing is at hand yet
             file.add(0, content[:4])
     assert all(a[1] <= b[0] or b[1] <= a[0] for a, b in itertools.combinations(asked, 2))
+
+
+def test_a_file_with_leaders_is_read_planned_and_mirrored_to_the_byte(tmp_path):
+    pixels = np.random.default_rng(4).integers(0, 3000, (600, 600)).astype("int16")
+    layer, product = BANDS["B5"], Product(tile="32UPC", year=2021, month=3)
+    spec = CogSpec(
+        width=5490, height=5490, epsg=32632, left=600000, top=5800020, resolution_m=20,
+        nodata=-10000, overviews=(), compression="lzw",
+    )  # fmt: skip
+    area = gpd.GeoSeries([shapely.box(603000, 5793000, 609000, 5798000)], crs="EPSG:32632")
+    requests, told = [], []
+    for ghost in (False, True):
+        root = tmp_path / f"{ghost}"
+        path = root / "S2_L3A_WASP" / "files" / product.file(layer, 20)
+        path.parent.mkdir(parents=True)
+        write_cog(path, pixels, replace(spec, ghost=ghost))
+        with SampleServer(root) as site:
+            da = open_l3a(area, time="2021-03", bands="B5", archive=site.url)
+            plan = da.l3a.plan()
+            site.clear_log()
+            np.testing.assert_array_equal(da.values[0, 0], pixels[101:351, 150:450])
+            asked = [part for r in site.log for part in r.ranges]
+            assert sum(stop - start for start, stop in asked) == plan["bytes"].sum()
+            requests.append(len(site.log))
+            told.append(plan)
+    assert requests[0] == requests[1]
+    assert told[0]["blocks"].tolist() == told[1]["blocks"].tolist()
+    data = bytearray(path.read_bytes())
+    layout = parse(bytes(data))
+    start, _ = layout.span((1, 1))
+    data[start : start + 4] = struct.pack("<I", 5)
+    path.write_bytes(data)
+    with SampleServer(root) as site, pytest.raises(FormatError, match="not in its place") as caught:
+        open_l3a(area, time="2021-03", bands="B5", archive=site.url).load()
+    error = caught.value
+    assert (error.block, error.band, error.month) == ((1, 1), "B5", "2021-03")
+    assert error.url.endswith(path.name)
+    assert error.byte_range == layout.span((1, 1))
