@@ -36,6 +36,8 @@ from s2l3a_xr._tiff import (
 )
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Transport, run_with_session
+from tests.fuzz.mutate import mutate
+from tests.fuzz.targets import corpus
 
 URL = "https://example.org/a.tif"
 KINDS = {2: "s", 3: "H", 4: "I", 12: "d", 16: "Q"}
@@ -655,3 +657,27 @@ def test_a_file_with_leaders_is_read_planned_and_mirrored_to_the_byte(tmp_path):
     assert (error.block, error.band, error.month) == ((1, 1), "B5", "2021-03")
     assert error.url.endswith(path.name)
     assert error.byte_range == layout.span((1, 1))
+
+
+@pytest.mark.parametrize("name", corpus("header"))
+@pytest.mark.filterwarnings("ignore")
+def test_gdal_reads_the_same_pixels_of_what_is_not_refused(name):
+    content = corpus("header")[name]
+    layout = parse(content)
+    end = int(layout.offsets[layout.counts > 0].min())
+    random = np.random.default_rng(2)
+    compared = 0
+    for _ in range(150):
+        head = mutate(content[:end], lambda most: int(random.integers(max(1, most))))
+        mutant = head + content[end:]
+        try:
+            layout = parse(mutant, block_cap=2**20)
+            if not layout.counts.all() or layout.counts.size > 100:
+                continue
+            mine = pixels_of(mutant)
+        except FormatError:
+            continue
+        with MemoryFile(mutant) as memory, memory.open() as file:
+            np.testing.assert_array_equal(file.read(1), mine)
+        compared += 1
+    assert compared > 5 or name == "sparse"
