@@ -216,8 +216,19 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _run_apart(name: str, number: int, seed: int) -> Outcome | str:
-    """Read them in a process of their own, which may abort, hang or eat memory."""
+def run_apart(name: str, number: int, seed: int) -> Outcome | str:
+    """Do the same in a process of its own, which may abort, hang or eat memory.
+
+    Parameters
+    ----------
+    name, number, seed
+        As for `run`.
+
+    Returns
+    -------
+    Outcome or str
+        What happened instead, where the process did not come to an end.
+    """
     command = [sys.executable, "-m", "tests.fuzz.mutants", "--only", name]
     command += ["--number", f"{number}", "--seed", f"{seed}"]
     try:
@@ -247,7 +258,7 @@ def main() -> int:
     tallies: dict[str, Outcome] = {}
     broken = passed = 0
     for name in SPECS:
-        found = _run_apart(name, share, options.seed)
+        found = run_apart(name, share, options.seed)
         if isinstance(found, str):
             print(f"{name:21} {found}")
             broken += 1
