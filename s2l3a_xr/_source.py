@@ -23,8 +23,8 @@ from s2l3a_xr._tiff import (
 from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Reply, Session, Transport, is_http
 
-_CLASSES = range(1, 7)
-"""Of the mask FLG; nodata may be none of them."""
+_CLASSES = range(2, 7)
+"""Of the mask FLG, in every reading of its numbers; nodata may be none of them."""
 
 Marks = tuple[tuple[int, int, bytes], ...]
 
@@ -108,6 +108,11 @@ class Header:
             For `check_same`.
         """
         return Pin(url=url, stamp=self.stamp, total=self.total, marks=self.marks)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of its tables, for a cache of headers."""
+        return sum(i.offsets.nbytes + i.counts.nbytes for i in (self.layout, *self.overviews))
 
     def image_for(self, resolution: float) -> Layout:
         """Choose the coarsest image that is no coarser than wanted.

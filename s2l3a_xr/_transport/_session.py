@@ -40,7 +40,7 @@ class Session:
         self.http = RangeHTTPFileSystem(transport)
         # Twice the connections, so that some unpack while others receive, and no more pile up.
         self.slots = asyncio.Semaphore(2 * transport.max_connections)
-        self.headers: SharedCache[Any] = SharedCache(2048)
+        self.headers: SharedCache[Any] = SharedCache(64 * 2**20, lambda header: header.weight)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
         self.twins: SharedCache[bool] = SharedCache(4096)
