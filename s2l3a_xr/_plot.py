@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from s2l3a_xr._disk import make_folder, whole_file
 from s2l3a_xr._errors import ExportError
 from s2l3a_xr._product import resolve_bands
 
@@ -47,10 +47,10 @@ def quicklook(
     Raises
     ------
     ExportError
-        A band is not in the array.
+        A band is not in the array, or the picture can't be written.
     """
     target = Path(path).expanduser().absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if "time" not in da.dims:
         da = da.expand_dims("time")
     picture = _rgb(da, bands)
@@ -67,12 +67,8 @@ def quicklook(
         axis.imshow(panel, interpolation="antialiased")
         axis.set_title(str(when)[:7], fontsize=10)
     figure.suptitle(f"Sentinel-2 L3A, {' '.join(bands)}", fontsize=11)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        figure.savefig(temporary, format="png", dpi=150)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as place:
+        figure.savefig(place, format="png", dpi=150)
     return target
 
 

@@ -13,6 +13,7 @@ import s2l3a_xr
 PACKAGE = Path(s2l3a_xr.__file__).parent
 STAGES = (
     "_errors",
+    "_disk",
     "_product",
     "_selection",
     "_aoi",
@@ -54,6 +55,7 @@ STAGES = (
     "_search",
     "_open",
     "_raster",
+    "_geotiff",
     "_export",
     "_plot",
     "_accessor",
