@@ -28,6 +28,7 @@ from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._geotiff import PROFILES, Profile, claims_content, is_sound, write_geotiff
 from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._loop import cancel_all
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
 
@@ -317,8 +318,12 @@ def _run(tasks: Sequence[Any], tick: Any) -> list[Any]:  # noqa: ANN401 - tqdm's
         if key in names:
             tick()
 
-    with Callback(posttask=count):
-        return list(compute(*tasks))
+    try:
+        with Callback(posttask=count):
+            return list(compute(*tasks))
+    except KeyboardInterrupt:
+        cancel_all()  # the threads that were at it would read on
+        raise
 
 
 def _client() -> Any:  # noqa: ANN401 - distributed is an optional extra

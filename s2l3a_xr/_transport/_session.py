@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
 from s2l3a_xr._errors import GoneError, TransportError
-from s2l3a_xr._loop import gather, run
+from s2l3a_xr._loop import close_with_loop, gather, run
 from s2l3a_xr._store import Store
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
 from s2l3a_xr._transport._settings import Reply, Transport
@@ -315,11 +314,10 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
     return run(job())
 
 
-@atexit.register
-def _close_sessions() -> None:
-    async def close() -> None:
-        for session in _sessions.values():
-            await session.http.close()
+async def _close_sessions() -> None:
+    for session in _sessions.values():
+        await session.http.close()
+    _sessions.clear()
 
-    if _sessions:
-        run(close())
+
+close_with_loop(_close_sessions)
