@@ -78,7 +78,7 @@ def set_aside(folder: Path) -> Iterator[Path]:
     Path
         The hidden folder, this process's alone; gone at the end.
     """
-    _sweep(folder)
+    sweep(folder)
     part = folder / f".s2l3a-{_machine()}-{os.getpid()}.part-{uuid.uuid4().hex}"
     _mine.add(part.name)
     try:
@@ -87,6 +87,28 @@ def set_aside(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         _mine.discard(part.name)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead processes left in a folder; at most once a minute, as it may hold thousands.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    """
+    if time.monotonic() - _swept.get(folder, -_SWEEP_AGAIN_S) < _SWEEP_AGAIN_S:
+        return
+    _swept[folder] = time.monotonic()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            told = _PART.fullmatch(entry.name)
+            if (
+                told
+                and entry.is_dir(follow_symlinks=False)
+                and _is_left_over(Path(entry.path), told[1], int(told[2]))
+            ):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def publish_new(place: Path, target: Path) -> bool:
@@ -172,22 +194,6 @@ def _settle_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes that are dead left in a folder; seldom, as it may hold thousands."""
-    if time.monotonic() - _swept.get(folder, -_SWEEP_AGAIN_S) < _SWEEP_AGAIN_S:
-        return
-    _swept[folder] = time.monotonic()
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            told = _PART.fullmatch(entry.name)
-            if (
-                told
-                and entry.is_dir(follow_symlinks=False)
-                and _is_left_over(Path(entry.path), told[1], int(told[2]))
-            ):
-                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _is_left_over(part: Path, machine: str, pid: int) -> bool:

@@ -23,7 +23,7 @@ from dask.delayed import delayed
 from tqdm.auto import tqdm
 
 from s2l3a_xr._cube import auto_chunks
-from s2l3a_xr._disk import make_folder, try_name
+from s2l3a_xr._disk import make_folder, sweep, try_name
 from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._geotiff import PROFILES, Profile, claims_content, is_sound, write_geotiff
@@ -130,6 +130,7 @@ def to_geotiff(
     origin = find_origin(cube if cube.chunks else _chunked(cube))
     jobs = _jobs(cube, folder, raster, profile, origin)
     make_folder(folder)
+    sweep(folder)
     todo = _unfinished(jobs, raster, overwrite=overwrite)
     if todo:
         _check_folder(folder, todo, raster, profile)

@@ -134,14 +134,17 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
     ExportError
         Something else is in the place.
     """
-    if not path.exists():
-        return False
     try:
+        if not path.exists():
+            return False
         with rasterio.open(path, driver="GTiff") as file:
             there = (file.width, file.height, file.transform, file.dtypes[0], file.nodata)
             same_crs = file.crs == rasterio.CRS.from_wkt(raster.crs)
             tags = file.tags()
-    except rasterio.RasterioIOError:
+    except OSError as exc:
+        if not isinstance(exc, rasterio.RasterioIOError):  # the name is too long
+            msg = f"{path} can't be written: {exc}"
+            raise ExportError(msg) from exc
         there, same_crs, tags = None, False, {}
     expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
     is_unfinished = tags.get(_OURS) == "1" and _TAG not in tags

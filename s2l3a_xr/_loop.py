@@ -68,6 +68,9 @@ class _Background:
         try:
             loop.run_forever()
         finally:
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = None  # whoever comes now starts another one
             loop.run_until_complete(self._wind_up())
             loop.close()
 
@@ -83,9 +86,10 @@ class _Background:
         """End for good. Threads that the interpreter waits for would read on, or wait on."""
         with self._lock:
             self.is_over = True
-        if self._loop is not None and self._thread is not None and self._is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_LAST_WAIT_S)
+        loop, thread = self._loop, self._thread
+        if loop is not None and thread is not None and thread.is_alive():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_LAST_WAIT_S)
 
 
 _background = _Background()

@@ -34,6 +34,7 @@ class Session:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self.loop = asyncio.get_running_loop()
         self.http = RangeHTTPFileSystem(transport)
         # Twice the connections, so that some unpack while others receive, and no more pile up.
         self.slots = asyncio.Semaphore(2 * transport.max_connections)
@@ -307,17 +308,21 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
     """
 
     async def job() -> _T:
-        if transport not in _sessions:
-            _sessions[transport] = Session(transport)
-        return await work(_sessions[transport])
+        session = _sessions.get(transport)
+        if session is None or session.loop is not asyncio.get_running_loop():
+            session = _sessions[transport] = Session(transport)
+        return await work(session)
 
     return run(job())
 
 
 async def _close_sessions() -> None:
-    for session in _sessions.values():
+    here = asyncio.get_running_loop()
+    ours = [session for session in _sessions.values() if session.loop is here]
+    for session in ours:
+        if _sessions.get(session.transport) is session:
+            del _sessions[session.transport]
         await session.http.close()
-    _sessions.clear()
 
 
 close_with_loop(_close_sessions)
