@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import cloudpickle
@@ -331,7 +331,7 @@ def test_credentials_travel_in_pickles_alone(fresh_server, caplog):
     shown = [
         repr(da), da._repr_html_(), str(da.attrs), repr(da.data), da.data._repr_html_(),
         str(list(graph.keys())), str(list(graph.layers)), repr(found), found._repr_html_(),
-        repr(open_area(fresh_server, archive=url, chunks=None)), repr(da.l3a.plan()),
+        repr(open_area(fresh_server, archive=url, chunks=None)),
     ]  # fmt: skip
     fresh_server.faults = [Fault(match=r"\.tif", kind="status", status=500)]
     with pytest.raises(ReadError) as caught:
@@ -393,7 +393,7 @@ def test_what_is_cancelled_gives_back_its_connections_and_slots(fresh_server):
         assert wait_for(lambda: sum(e.path.endswith(".tif") for e in fresh_server.log) >= 3)
         cancel_all()
         for future in work:
-            with pytest.raises(BaseException, match="|Cancelled"):
+            with pytest.raises(CancelledError):
                 future.result(timeout=5)
     session = _session._sessions[transport]
     assert wait_for(lambda: session.slots._value == 2 * transport.max_connections)
@@ -405,9 +405,9 @@ def test_what_is_cancelled_gives_back_its_connections_and_slots(fresh_server):
 # 102: many chunks
 
 
-def flat_over(server, rounds, per_round):
+def flat_over(server, rounds, per_round, side):
     """Read many small chunks and tell how memory, descriptors, threads and tasks grow."""
-    da = open_area(server, chunks={"time": 1, "band": 1, "y": 16, "x": 16})
+    da = open_area(server, chunks={"time": 1, "band": 1, "y": side, "x": side})
     tasks = da.data.npartitions
     me, told = psutil.Process(), []
     for _ in range(rounds):
@@ -432,13 +432,13 @@ def check_flat(told):
 
 
 def test_many_chunks_leave_nothing_behind(fresh_server):
-    check_flat(flat_over(fresh_server, 4, 700))
+    check_flat(flat_over(fresh_server, 4, 200, 64))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("S2L3A_FAULTS"), reason="long; make faults runs it")
 def test_10000_chunks_leave_nothing_behind(fresh_server):
-    told = flat_over(fresh_server, 6, 2000)
+    told = flat_over(fresh_server, 5, 2000, 16)
     sys.stderr.write(f"\nRSS, descriptors, threads, tasks:\n{told}\n")
     check_flat(told)
 

@@ -54,6 +54,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         The settings.
     """
 
+    cachable = False  # fsspec would hand out one whose connections are closed
+
     def __init__(self, transport: Transport) -> None:
         super().__init__(asynchronous=True, loop=background_loop(), skip_instance_cache=True)
         self._transport = transport
