@@ -243,6 +243,28 @@ def test_ctrl_c_ends_the_process_within_a_second(fresh_server, tmp_path, job, fa
     assert not folder.exists() or not [p for p in folder.rglob("*") if not p.is_dir()]
 
 
+@posix
+def test_ctrl_c_in_an_export_leaves_a_notebook_nothing_that_reads_on(fresh_server, tmp_path):
+    transport = Transport(max_connections=5)
+    da = open_area(fresh_server, transport=transport)
+    fresh_server.faults = [Fault(match=r"\.tif", kind="stall", seconds=30)]
+    hearing = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(1, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    try:
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            to_geotiff(da, tmp_path, progress=False)
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, hearing)
+    assert time.monotonic() - began < 2
+    session = _session._sessions[transport]
+    assert wait_for(lambda: not session.http._client.connector._acquired, 1)
+    assert wait_for(lambda: session.slots._value == 2 * transport.max_connections, 1)
+    assert not list(tmp_path.iterdir())
+
+
 # 98: loops that run
 
 

@@ -1,6 +1,6 @@
 """Kill an export at random times and look at what is there then.
 
-    python benchmarks/faults/kills.py [--what ours] [--kills 100] [--seed 0] [--signal SIGKILL]
+    python benchmarks/faults/kills.py [--what ours] [--kills 100] [--seed 0] [--signals SIGKILL]
 
 A child process writes the same months and bands again and again, by turns of two arrays, over the
 files that are there. Each time it is killed somewhere in between, and every file under a final
@@ -74,7 +74,12 @@ WRITERS: dict[str, Callable[[xr.DataArray, Path], None]] = {
 
 
 def kill_exports(
-    what: str, kills: int, folder: Path, *, seed: int = 0, how: signal.Signals = signal.SIGKILL
+    what: str,
+    kills: int,
+    folder: Path,
+    *,
+    seed: int = 0,
+    how: Sequence[signal.Signals] = (signal.SIGKILL,),
 ) -> dict[str, Any]:
     """Kill exports and tell what was there under final names.
 
@@ -88,8 +93,8 @@ def kill_exports(
         Where the files go.
     seed : int
         Of the times.
-    how : signal.Signals
-        With which signal.
+    how : sequence of signal.Signals
+        With which signals, by turns.
 
     Returns
     -------
@@ -107,12 +112,12 @@ def kill_exports(
     right = {plane.tobytes() for plane in np.concatenate(planes)}
     tally = {"what": what, "kills": kills, "in_the_middle": 0, "partial_kills": 0, "whole": 0,
              "partial": 0}  # fmt: skip
-    for _ in range(kills):
+    for number in range(kills):
         child = os.fork()
         if child == 0:
             _write_for_ever(what, cubes, folder)
         time.sleep(times.uniform(0.05, MOST_S))
-        os.kill(child, how)
+        os.kill(child, how[number % len(how)])
         os.waitpid(child, 0)
         files = list(folder.glob("*.tif"))
         broken = [path for path in files if not _holds(path, right)]
@@ -152,12 +157,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--what", choices=sorted(WRITERS), default="ours")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--signal", choices=["SIGKILL", "SIGTERM"], default="SIGKILL")
+    parser.add_argument("--signals", default="SIGKILL", help="such as SIGKILL,SIGTERM, by turns")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         tally = kill_exports(
             options.what, options.kills, Path(folder),
-            seed=options.seed, how=signal.Signals[options.signal],
+            seed=options.seed, how=[signal.Signals[name] for name in options.signals.split(",")],
         )  # fmt: skip
     sys.stdout.write(json.dumps(tally) + "\n")
     return int(tally["partial"] > 0 or (options.what == "ours" and tally["left_over"] > 0))
