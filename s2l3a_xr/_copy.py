@@ -22,6 +22,7 @@ from s2l3a_xr._source import Header, Source, check_same, forget_header
 from s2l3a_xr._tiff import (
     Head,
     Layout,
+    MissingBytesError,
     SparseBytes,
     check_counts,
     parse_header,
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _MARK = "s2l3a_xr: some blocks of "
 _NO_SUM = "--------"
+_CLASSIC_LIMIT = 2**32
 _SUM = re.compile(r"(.*), checksum ([0-9a-f]{8})", re.ASCII | re.DOTALL)
 _NOWHERE = (slice(0), slice(0))
 
@@ -136,11 +138,10 @@ def _look(path: Path) -> _There | None:
             path.open("rb") as stream,
             mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            file = SparseBytes(len(data))
-            file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
-            layout = parse_header(file, str(path))
-            description = read_description(file, str(path))
+            # One of ours that was cut off is to be known by its header.
+            layout, description = _parse(data, _CLASSIC_LIMIT, path)
             if not description.startswith(_MARK):
+                layout, _ = _parse(data, len(data), path)
                 check_counts(layout, len(data), str(path))
                 return _There(layout=layout, mark=None, is_sound=True)
             told = _SUM.fullmatch(description)
@@ -150,13 +151,20 @@ def _look(path: Path) -> _There | None:
                 sums[block] = zlib.crc32(data[start : start + int(layout.counts[block])])
     except FileNotFoundError:
         return None
-    except (FormatError, OSError, ValueError) as exc:
+    except (FormatError, MissingBytesError, OSError, ValueError) as exc:
         msg = f"{path} is there and can't be read ({exc}); remove it, or use another folder."
         raise ExportError(msg) from exc
     is_sound = told is not None and told[2] == _total(sums)
     if not is_sound:
         _log.warning("%s is damaged and is made anew", path)
     return _There(layout=layout, mark=told[1] if told else "", is_sound=is_sound)
+
+
+def _parse(data: mmap.mmap, total: int, path: Path) -> tuple[Layout, str]:
+    """Read a header and its description, as of a file of so many bytes."""
+    file = SparseBytes(max(total, len(data)))
+    file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
+    return parse_header(file, str(path)), read_description(file, str(path))
 
 
 def _total(sums: np.ndarray) -> str:
