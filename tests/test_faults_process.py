@@ -83,6 +83,7 @@ def test_two_processes_may_write_to_one_folder(server, tmp_path):
 # 94, 95: workers and clusters that die
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_no_pixel_and_no_report(fresh_server, tmp_path):
     distributed = pytest.importorskip("distributed")
     expected = open_area(fresh_server, bands=["B4", "B5", "B8"]).to_numpy()
@@ -125,6 +126,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @posix
 def test_a_lost_client_leaves_whole_files_and_the_next_run_cleans_up(server, tmp_path):
     """The client is killed, with it the scheduler in its process; nannies end their workers."""
@@ -182,6 +184,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "processes"])
 def test_children_of_a_process_that_reads(server, tmp_path, method):
     if method in {"fork", "forkserver"} and os.name != "posix":
