@@ -24,7 +24,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint bench bench-quick fuzz audit clean
+.PHONY: help venv demo test lint bench bench-quick fuzz faults audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,10 @@ demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the
 
 test: $(STAMP)  ## All tests (ARGS="-k tiles" for some)
 	"$(BIN)/python" -m pytest -q $(ARGS)
+
+faults: $(STAMP)  ## What can go wrong, at length: 10 000 chunks, 100 kills
+	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q tests/test_faults_process.py -k 10000 $(ARGS)
+	"$(BIN)/python" benchmarks/faults/kills.py --kills 100
 
 lint: $(STAMP)  ## Linter, format and types
 	"$(BIN)/ruff" check .

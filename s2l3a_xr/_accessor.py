@@ -13,7 +13,7 @@ import xarray as xr
 if TYPE_CHECKING:
     import pandas as pd
 
-    from s2l3a_xr._export import Profile
+    from s2l3a_xr._geotiff import Profile
 
 
 @xr.register_dataarray_accessor("l3a")

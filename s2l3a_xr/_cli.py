@@ -28,6 +28,7 @@ from s2l3a_xr._cli_options import (
     take_transport,
     within_limit,
 )
+from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import (
     InputError,
     S2L3AError,
@@ -228,7 +229,8 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
     if table.empty:
         return
     rows = table.to_json(orient="records", date_format="iso", indent=2)
-    path.write_text(rows + "\n", "utf-8")
+    with whole_file(path) as place:
+        place.write_text(rows + "\n", "utf-8")
     failed = int((table["status"] == "failed").sum())
     click.echo(f"{failed} reads failed, {len(table) - failed} files are gone: {path}", err=True)
     if failed:

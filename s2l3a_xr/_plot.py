@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from s2l3a_xr._disk import make_folder, whole_file
 from s2l3a_xr._errors import ExportError
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import band_names, resolve_bands
@@ -55,6 +55,7 @@ def quicklook(
         msg = f"columns={columns!r} must be a whole number of panels in a row, at least 1."
         raise ExportError(msg)
     bands = band_names(bands)
+    make_folder(target.parent)
     if "time" not in da.dims:
         da = da.expand_dims("time")
     picture = _rgb(da, bands)
@@ -71,16 +72,8 @@ def quicklook(
         axis.imshow(panel, interpolation="antialiased")
         axis.set_title(str(when)[:7], fontsize=10)
     figure.suptitle(f"Sentinel-2 L3A, {' '.join(bands)}", fontsize=11)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=150)
-        temporary.replace(target)
-    except OSError as exc:
-        msg = f"the picture {target} can't be written: {exc}; give a file in a folder of yours."
-        raise ExportError(msg) from exc
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as place:
+        figure.savefig(place, format="png", dpi=150)
     return target
 
 

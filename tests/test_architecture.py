@@ -14,6 +14,7 @@ PACKAGE = Path(s2l3a_xr.__file__).parent
 STAGES = (
     "_errors",
     "_paths",
+    "_disk",
     "_product",
     "_selection",
     "_aoi",
@@ -57,6 +58,7 @@ STAGES = (
     "_open",
     "_raster",
     "_volume",
+    "_geotiff",
     "_export",
     "_plot",
     "_doctor",
