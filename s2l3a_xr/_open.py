@@ -11,13 +11,13 @@ import xarray as xr
 
 from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact, warn_user
-from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
+from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._labels import label_request
 from s2l3a_xr._mosaic import to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
-from s2l3a_xr._quality import check_share, clear_request
+from s2l3a_xr._quality import clear_request
 from s2l3a_xr._request import make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
 from s2l3a_xr._selection import Month, Numbers, spans_text

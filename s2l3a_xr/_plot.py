@@ -26,7 +26,7 @@ from s2l3a_xr._quality import masked_shares
 
 _PANEL_PX = 480
 _PANEL_INCHES = 3.0
-_DPI = 150
+_DPI = (150, 320)
 _NO_DATA_GREY = "0.85"
 _OUTLINE = "#D55E00"
 """Of Okabe and Ito's colours, which the colour-blind tell apart."""
@@ -137,12 +137,12 @@ def plot_rgb(
         titles = [f"{when}, {part:.1%} masked" for when, part in zip(titles, shares, strict=True)]
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
-    height = _PANEL_INCHES * da.sizes["y"] / da.sizes["x"] + 0.2
+    height = _PANEL_INCHES * da.sizes["y"] / da.sizes["x"] + 0.25
     if figure is None:
         from matplotlib import pyplot as plt  # noqa: PLC0415 - only where figures are to be shown
 
         figure = plt.figure()
-    below = 0.9 if picture.is_index else 0.3
+    below = 1.1 if picture.is_index else 0.3
     figure.set_size_inches(_PANEL_INCHES * columns, height * rows + below)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -179,7 +179,7 @@ def _draw_panel(
 
 def _explain(figure: Figure, axes: np.ndarray, picture: Picture) -> None:
     if not picture.is_index:
-        figure.suptitle(f"Sentinel-2 L3A, {_told(picture)}", fontsize=9)
+        figure.suptitle(f"Sentinel-2 L3A, {_told(picture)}", fontsize=9, wrap=True)
         return
     figure.suptitle("Sentinel-2 L3A, NDVI", fontsize=9)
     ((low, high),) = picture.limits
@@ -237,7 +237,9 @@ def quicklook(
     plot_rgb(da, bands=bands, stretch=stretch, columns=columns, share=share, figure=figure)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        # A dot for each pixel, as far as letters keep their size.
+        dpi = float(np.clip(thin(da).sizes["x"] / _PANEL_INCHES, *_DPI))
+        figure.savefig(temporary, format="png", dpi=dpi)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
