@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -262,12 +263,14 @@ def test_masks_through_stac_and_inventories(server):
     np.testing.assert_array_equal(open_l3a(inventory=inventory, mask="cloud"), plain)
 
 
-def test_a_catalogue_that_was_not_asked_for_flg(server):
-    inventory = search_l3a(AOI, time="2021-04", bands=["B4"], archive=server.stac_url)
-    if all(not url for cell in inventory.cells for url in cell.urls):
-        pytest.skip("places follow from names")
-    with pytest.raises(SelectionError, match="FLG"):
-        open_l3a(inventory=inventory, mask="cloud")
+def test_a_catalogue_of_odd_places_must_be_asked_for_flg(server):
+    inventory = search_l3a(AOI, time="2021-04", bands=["B4"], archive=server.url)
+    cells = (replace(cell, urls=("https://example.org/odd.tif",)) for cell in inventory.cells)
+    odd = replace(inventory, cells=tuple(cells))
+    with pytest.raises(SelectionError, match=r"FLG.*bands="):
+        open_l3a(inventory=odd, mask="cloud")
+    with pytest.raises(SelectionError, match="FLG, WGT, DTS"):
+        open_l3a(inventory=odd).l3a.quality()
 
 
 def test_flags_have_cf_attributes_that_survive_files(server, tmp_path):
