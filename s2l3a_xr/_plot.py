@@ -19,7 +19,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._errors import MissingWarning, ReadError, SelectionError, warn_user
 from s2l3a_xr._masks import Part, find_part
 from s2l3a_xr._picture import Picture, Stretch, colour_table, paint
 from s2l3a_xr._quality import masked_shares
@@ -129,9 +129,7 @@ def plot_rgb(
         da = da.expand_dims("time")
     picture = paint(thin(da), bands, stretch)
     around = Surroundings.of(da)
-    shares = None
-    if share and around.part is not None:
-        shares = masked_shares(around.part, approximate=True)
+    shares = _shares(around.part) if share and around.part is not None else None
     titles = [str(when)[:10] for when in da["time"].to_numpy()]
     if shares is not None:
         titles = [f"{when}, {part:.1%} masked" for when, part in zip(titles, shares, strict=True)]
@@ -154,6 +152,15 @@ def plot_rgb(
         axis.set_title(title, fontsize=9)
     _explain(figure, axes, picture)
     return figure
+
+
+def _shares(part: Part) -> np.ndarray | None:
+    """Measure what is masked; a picture needs no masks."""
+    try:
+        return masked_shares(part, approximate=True)
+    except (ReadError, SelectionError) as exc:
+        warn_user(f"the titles don't say how much is masked: {exc}", MissingWarning)
+        return None
 
 
 def _extent(da: xr.DataArray) -> tuple[float, float, float, float]:

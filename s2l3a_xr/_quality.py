@@ -98,7 +98,8 @@ def _shares(sums: pd.DataFrame) -> pd.DataFrame:
 
 def _tally(part: Part, layers: Sequence[str]) -> pd.DataFrame:
     """Count classes and add up weights; each task reads, and hands a few numbers on."""
-    request = part.request.of_layers(*layers)
+    # A mask that is gone says nothing of the area: it is no nodata here.
+    request = replace(part.request.of_layers(*layers), missing="raise", fail_on_error=True)
     array = L3AArray(request)
     shared = delayed(array, name=f"masks-{array.token}", pure=True, traverse=False)
     rows, columns = np.unique(part.rows), np.unique(part.columns)

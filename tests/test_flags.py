@@ -240,6 +240,20 @@ def test_what_can_not_be_judged_is_nodata_and_told(fresh_server, tmp_path):
         assert (file.read() != -10000).any()
 
 
+def test_a_product_without_flg_gives_nothing(tmp_path, lay_file):
+    for month in (3, 4):
+        lay_file(tmp_path, np.full((2, 2), 1234, np.int16), at=(1000, 1000), month=month)
+    flags = np.full((2, 2), 4, np.uint8)
+    lay_file(tmp_path, flags, at=(1000, 1000), band="FLG", resolution_m=10)
+    archive = tmp_path / "S2_L3A_WASP" / "files"
+    with pytest.warns(MissingWarning, match="FLG of 32UPC in 2021-04"):
+        da = open_l3a(
+            _pixels_of_upc(1000, 1000, 2), time="2021-03/2021-04", bands="B4", archive=archive,
+            mask="cloud",
+        )  # fmt: skip
+    assert [np.unique(month).tolist() for month in da] == [[1234], [-10000]]
+
+
 def test_a_masked_export_is_no_plain_one(server, tmp_path):
     keywords = {"time": "2021-04", "bands": ["B4"], "archive": server.url}
     masked = open_l3a(AOI, mask="cloud", **keywords)

@@ -195,8 +195,10 @@ def test_a_whole_tile_costs_a_thirtieth_of_its_bytes(tmp_path, lay_file):
     """Of a tile that is filled everywhere: the sample's are empty but for a corner."""
     root = tmp_path / "archive"
     dice = np.random.default_rng(1)
-    noise = dice.integers(300, 364, (512, 1024), dtype=np.int16)
-    pixels = np.tile(noise, (22, 11))[:10980, :10980]
+    # What differs from field to field stays in overviews, what differs within them goes.
+    fields = dice.integers(300, 2300, (687, 687), dtype=np.int16)
+    pixels = fields.repeat(16, axis=0)[:10980].repeat(16, axis=1)[:, :10980]
+    pixels = pixels + dice.integers(0, 64, pixels.shape, dtype=np.int16)
     path = lay_file(root, pixels, band="B4", num_threads=2, zlevel=1)
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4, 8, 16, 32], Resampling.average)

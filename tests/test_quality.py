@@ -13,8 +13,8 @@ import rasterio
 import rasterio.mask
 import shapely
 
-from s2l3a_xr import MaskedWarning, MissingWarning, SelectionError, open_l3a
-from s2l3a_xr._sample import SAMPLE_AOI
+from s2l3a_xr import GoneError, MaskedWarning, MissingWarning, SelectionError, open_l3a
+from s2l3a_xr._sample import SAMPLE_AOI, Fault
 
 CLASSES = ["nodata", "cloud", "snow", "water", "land"]
 COLUMNS = [*CLASSES, "pixels", "mean_weight", "first_date", "last_date"]
@@ -148,6 +148,15 @@ def test_a_month_that_is_missing_is_nodata(server):
     assert len({*table["pixels"]}) == 1
     assert np.isnan(table["mean_weight"].iloc[1])
     assert pd.isna(table["first_date"].iloc[1])
+
+
+def test_a_mask_that_is_gone_is_an_error_and_no_nodata(fresh_server, tmp_path):
+    da = open_l3a(SAMPLE_AOI, time="2021-04", archive=fresh_server.url, missing="keep")
+    fresh_server.faults = [Fault(match=r"FLG_R\d\.tif$", kind="status", status=404)]
+    with pytest.raises(GoneError, match="FLG_R1"):
+        da.l3a.quality()
+    with pytest.warns(MissingWarning, match="don't say how much is masked"):
+        da.l3a.quicklook(tmp_path / "month.png")
 
 
 def test_a_computed_or_coarsened_array_does_not_know(da):
