@@ -34,10 +34,10 @@ class MaskMethods:
         -------
         pandas.DataFrame
             Indexed by ``time``, columns ``nodata``, ``cloud``, ``snow``, ``water``, ``land``
-            (shares of the pixels inside the area, summing to 1), ``pixels`` (how many those
-            are), ``mean_weight`` (WGT / 1000 over pixels that have one), ``first_date`` and
-            ``last_date`` (of the pixels' mean acquisition dates, see `dates`). A pixel that no
-            tile gives is nodata.
+            (shares of the pixels inside the area, with ``clip=False`` its bounding box, summing
+            to 1), ``pixels`` (how many those are), ``mean_weight`` (WGT / 1000 over pixels that
+            have one), ``first_date`` and ``last_date`` (of the pixels' mean acquisition dates,
+            see `dates`). A pixel that no tile gives is nodata.
 
         Raises
         ------

@@ -78,6 +78,11 @@ def quicklook(
     from s2l3a_xr import open_l3a  # noqa: PLC0415 - heavy; --help stays quick
     from s2l3a_xr._picture import picture_bands  # noqa: PLC0415 - the same
 
+    try:
+        from s2l3a_xr._plot import quicklook as draw  # noqa: PLC0415 - matplotlib is an extra
+    except ImportError as exc:
+        msg = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
+        raise click.ClickException(msg) from exc
     wanted: str | list[str] = [name.strip() for name in bands.split(",")]
     if len(wanted) == 1:
         wanted = wanted[0]
@@ -90,12 +95,15 @@ def quicklook(
     fits = [step for step in _STEPS_M if longest_m / step <= size]
     step = max(fits[0] if fits else _STEPS_M[-1], inventory.grid.resolution)
     da = open_l3a(inventory=inventory, resolution=step, transport=transport)
-    try:
-        path = da.l3a.quicklook(
-            out, bands=wanted, stretch=limits, columns=columns, share=not no_share
-        )
-    except ImportError as exc:
-        raise click.ClickException(str(exc)) from exc
+    path = draw(
+        da,
+        out,
+        bands=wanted,
+        stretch=limits,
+        columns=columns,
+        share=not no_share,
+        panel_px=size,
+    )
     click.echo(path)
 
 

@@ -24,9 +24,9 @@ from s2l3a_xr._masks import Part, find_part
 from s2l3a_xr._picture import Picture, Stretch, colour_table, paint
 from s2l3a_xr._quality import masked_shares
 
-_PANEL_PX = 480
+PANEL_PX = 480
 _PANEL_INCHES = 3.0
-_DPI = (150, 320)
+_DPI = (150, 1200)
 _NO_DATA_GREY = "0.85"
 _OUTLINE = "#D55E00"
 """Of Okabe and Ito's colours, which the colour-blind tell apart."""
@@ -75,7 +75,7 @@ class Surroundings:
         return cls(part=None, area=None)
 
 
-def thin(da: xr.DataArray, most_px: int = _PANEL_PX) -> xr.DataArray:
+def thin(da: xr.DataArray, most_px: int) -> xr.DataArray:
     """Leave out rows and columns that a picture has no room for.
 
     Parameters
@@ -101,6 +101,7 @@ def plot_rgb(
     stretch: Stretch,
     columns: int,
     share: bool,
+    panel_px: int = PANEL_PX,
     figure: Figure | None = None,
 ) -> Figure:
     """Draw a panel for each month, see ``da.l3a.plot_rgb``.
@@ -117,6 +118,8 @@ def plot_rgb(
         Panels in a row.
     share : bool
         Whether titles say how much is masked, where that can be found out.
+    panel_px : int
+        Pixels of a panel's longer side, up to twice as many.
     figure : Figure, optional
         An empty one to draw in; of pyplot's by default.
 
@@ -127,7 +130,7 @@ def plot_rgb(
     """
     if "time" not in da.dims:
         da = da.expand_dims("time")
-    picture = paint(thin(da), bands, stretch)
+    picture = paint(thin(da, panel_px), bands, stretch)
     around = Surroundings.of(da)
     shares = _shares(around.part) if share and around.part is not None else None
     titles = [str(when)[:10] for when in da["time"].to_numpy()]
@@ -215,6 +218,7 @@ def quicklook(
     stretch: Stretch = "percentile",
     columns: int = 4,
     share: bool = True,
+    panel_px: int = PANEL_PX,
 ) -> Path:
     """Write a picture with one panel a month, all stretched alike.
 
@@ -224,7 +228,7 @@ def quicklook(
         As `open_l3a` gives it, with ``native_name`` and ``time`` coordinates.
     path : str or path
         PNG to be written.
-    bands, stretch, columns, share
+    bands, stretch, columns, share, panel_px
         As in `plot_rgb`.
 
     Returns
@@ -241,11 +245,19 @@ def quicklook(
     target.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure()
     FigureCanvasAgg(figure)
-    plot_rgb(da, bands=bands, stretch=stretch, columns=columns, share=share, figure=figure)
+    plot_rgb(
+        da,
+        bands=bands,
+        stretch=stretch,
+        columns=columns,
+        share=share,
+        panel_px=panel_px,
+        figure=figure,
+    )
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        # A dot for each pixel, as far as letters keep their size.
-        dpi = float(np.clip(thin(da).sizes["x"] / _PANEL_INCHES, *_DPI))
+        # A dot for each pixel.
+        dpi = float(np.clip(thin(da, panel_px).sizes["x"] / _PANEL_INCHES, *_DPI))
         figure.savefig(temporary, format="png", dpi=dpi)
         temporary.replace(target)
     finally:

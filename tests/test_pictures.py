@@ -181,7 +181,7 @@ def test_command(server, tmp_path):
                      "--bands", "nir", "--stretch", "0,0.4", "--size", "300")  # fmt: skip
     assert (told.exit_code, told.output.strip()) == (0, str(out))
     with Image.open(out) as image:
-        assert image.size[0] > 600
+        assert image.size[0] > 1200
     files = {entry.path[-6:] for entry in server.log if entry.path.endswith(".tif")}
     assert files == {"B8.tif", "B4.tif", "B3.tif", "R2.tif"}
     again = quicklook(area, out, "--bands", "B4,B3", "--archive", server.url)
