@@ -135,6 +135,8 @@ class PictureMethods:
         ------
         SelectionError
             There is no such picture, or the array lacks its bands.
+        ExportError
+            The picture can't be written.
         ImportError
             matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
         """

@@ -19,7 +19,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._errors import MissingWarning, ReadError, SelectionError, warn_user
+from s2l3a_xr._errors import ExportError, MissingWarning, ReadError, SelectionError, warn_user
 from s2l3a_xr._masks import Part, find_part
 from s2l3a_xr._picture import Picture, Stretch, colour_table, paint
 from s2l3a_xr._quality import masked_shares
@@ -89,7 +89,17 @@ def thin(da: xr.DataArray, most_px: int) -> xr.DataArray:
     -------
     xarray.DataArray
         Every so manieth row and column.
+
+    Raises
+    ------
+    SelectionError
+        It has no y or x.
     """
+    if not {"y", "x"} <= {*da.dims}:
+        msg = (
+            f"a picture needs the dimensions y and x, the array has {', '.join(map(str, da.dims))}."
+        )
+        raise SelectionError(msg)
     every = slice(None, None, max(1, max(da.sizes["y"], da.sizes["x"]) // most_px))
     return da.isel(y=every, x=every)
 
@@ -127,7 +137,15 @@ def plot_rgb(
     -------
     matplotlib.figure.Figure
         With the panels.
+
+    Raises
+    ------
+    SelectionError
+        There is no such picture or number of columns, or the array lacks its bands.
     """
+    if columns < 1:
+        msg = f"columns={columns!r} must be a whole number of panels in a row, at least 1."
+        raise SelectionError(msg)
     if "time" not in da.dims:
         da = da.expand_dims("time")
     picture = paint(thin(da, panel_px), bands, stretch)
@@ -239,10 +257,18 @@ def quicklook(
     Raises
     ------
     SelectionError
-        A band is not in the array.
+        As for `plot_rgb`.
+    ExportError
+        The picture can't be written.
     """
-    target = Path(path).expanduser().absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target = Path(path).expanduser().absolute()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            target.lstat()  # some texts can be no path
+    except (OSError, TypeError, ValueError) as exc:
+        msg = f"no picture can be written to {path!r}: {exc}; give a file in a folder of yours."
+        raise ExportError(msg) from exc
     figure = Figure()
     FigureCanvasAgg(figure)
     plot_rgb(
@@ -260,6 +286,9 @@ def quicklook(
         dpi = float(np.clip(thin(da, panel_px).sizes["x"] / _PANEL_INCHES, *_DPI))
         figure.savefig(temporary, format="png", dpi=dpi)
         temporary.replace(target)
+    except OSError as exc:
+        msg = f"the picture {target} can't be written: {exc}; give a file in a folder of yours."
+        raise ExportError(msg) from exc
     finally:
         temporary.unlink(missing_ok=True)
     return target

@@ -100,6 +100,8 @@ def test_indices_can_be_exported(da, tmp_path):
         ("EVY", {}, "no index 'EVY' .perhaps .*EVI"),
         ("kNDVI", {}, "needs kNN, kNR"),
         ("NDVI", {"L": 1}, "no constant 'L'; it has none"),
+        ("SAVI", {"L": "much"}, "L='much' of SAVI must be a number"),
+        (5, {}, "no index 5"),
         ("EVI", {"q": 1}, "no constant 'q'; it has g, C1, C2, L"),
         ("IRECI", {}, "has not got B7, B6; open it with bands="),
     ],

@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from rasterio.enums import Resampling
 
-from s2l3a_xr import SelectionError, open_l3a
+from s2l3a_xr import ExportError, SelectionError, open_l3a
 from s2l3a_xr._cli import main
 from s2l3a_xr._sample import SAMPLE_AOI, SampleServer
 from s2l3a_xr._tiles import tile_named
@@ -136,6 +136,18 @@ def test_ndvi_has_a_legend(da):
     figure = da.l3a.plot_rgb(bands="ndvi", share=False)
     assert figure.axes[-1].get_xlabel() == "NDVI"
     plt.close(figure)
+
+
+def test_pictures_that_can_not_be_written(da, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a.png", None, 5, "a\0b"):
+        with pytest.raises(ExportError, match="give a file in a folder of yours"):
+            da.l3a.quicklook(path)
+    with pytest.raises(SelectionError, match="columns=0"):
+        da.l3a.quicklook(tmp_path / "a.png", columns=0)
+    with pytest.raises(SelectionError, match="y and x"):
+        da.isel(x=0).l3a.plot_rgb()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_north_is_up_and_west_left(server, tmp_path):
