@@ -1,4 +1,4 @@
-"""The command line: ``s2l3a demo | search | download | doctor | serve-sample``."""
+"""The command line: ``s2l3a demo | search | download | quicklook | doctor | serve-sample``."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
 from s2l3a_xr._cli_doctor import doctor
+from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
     GroupedCommand,
     grid_options,
     network_options,
     option,
+    search_as_given,
     selection_options,
     take_aoi,
-    take_archive,
     take_grid,
     take_transport,
     within_limit,
 )
+from s2l3a_xr._cli_pictures import quicklook
 from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import (
     InputError,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from s2l3a_xr._inventory import Inventory
-    from s2l3a_xr._transport import Transport
 
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE = 1, 2, 3
 _EXITS = """\b
@@ -50,6 +51,7 @@ Exit codes: 0 done; 1 the archive failed or has nothing of it; 2 what was asked
 for can't be done (options, AOI, files in the way); 3 done but for reads that
 failed (download --keep-going). s2l3a --debug COMMAND shows a traceback."""
 _REPORT = "s2_l3a_failures.json"
+_SMALLER = "aoi_ecognition.geojson"
 _FAILURES, _OUTPUT = "Missing and failed", "Output"
 
 
@@ -104,7 +106,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     Listings alone are read, no pixels.
     """
     transport = take_transport(given)
-    inventory = _search(take_aoi(aoi), given, transport)
+    inventory = search_as_given(take_aoi(aoi), _bands(given), given, transport)
     if save is not None:
         inventory.save(save)
     click.echo(_as_json(inventory) if as_json else printable(repr(inventory)))
@@ -121,6 +123,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
 )
 @selection_options
 @grid_options
+@mask_options
 @option(
     _FAILURES,
     "--missing",
@@ -150,6 +153,13 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     type=click.Path(file_okay=False, path_type=Path),
     help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
 )
+@option(
+    _OUTPUT,
+    "--buffer-aoi",
+    type=float,
+    metavar="METRES",
+    help=f"Write {_SMALLER} to OUT too: AOI with its border moved, inwards by -20.",
+)
 @option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
 @option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
@@ -173,7 +183,13 @@ def download(
     s2_l3a_20210315_blue.tif. Files that are there already and complete are skipped: after a
     failure, the same command reads again what failed.
     """
-    from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr import (  # noqa: PLC0415 - heavy
+        buffer_aoi,
+        open_l3a,
+        save_archive,
+        to_geotiff,
+    )
+    from s2l3a_xr._buffer import write_area  # noqa: PLC0415 - heavy
     from s2l3a_xr._volume import check_bytes  # noqa: PLC0415 - the same
 
     has_extent, yes = given["like"] is not None, given.pop("yes")
@@ -182,17 +198,21 @@ def download(
     )
     transport = take_transport(given)
     grid, extent = take_grid(given)
+    masks, border_m = take_masks(given), given.pop("buffer_aoi")
     if mirror is not None and grid.keys() - {"clip", "all_touched"}:
         msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
         raise click.UsageError(msg)
     if pinned:
         inventory = _load(pinned, given)
+        bands = list(inventory.bands)
     else:
-        inventory = _search(take_aoi(aoi) if aoi else extent, given, transport)
-        if not aoi:
-            grid["clip"] = False
+        bands = _bands(given)
+        area = take_aoi(aoi) if aoi else extent
+        inventory = search_as_given(area, with_flags(bands, masks), given, transport)
+        grid |= {} if aoi else {"clip": False}
     if not quiet:
         click.echo(printable(inventory.summary()), err=True)
+    smaller = None if border_m is None else buffer_aoi(inventory.aoi, border_m)
     if mirror is not None:
         size = inventory.read_bytes
         within_limit(lambda most: check_bytes(size, "the blocks to be copied", most), yes=yes)
@@ -213,10 +233,14 @@ def download(
         fail_on_error=not keep_going,
         transport=transport,
         **grid,
+        **masks,
     )
+    da = da.isel(band=slice(len(bands)))  # FLG may have been read for its masks alone
     options = {"profile": profile, "overwrite": overwrite, "progress": not quiet}
     for path in within_limit(lambda most: to_geotiff(da, out, max_bytes=most, **options), yes=yes):
         click.echo(path)
+    if smaller is not None:
+        click.echo(write_area(smaller, Path(out) / _SMALLER))
     if keep_going:
         _report(da, began, Path(out) / _REPORT)
 
@@ -357,20 +381,8 @@ def _load(pinned: Path, selection: dict[str, Any]) -> Inventory:
     return Inventory.load(pinned)
 
 
-def _search(aoi: Any, selection: dict[str, Any], transport: Transport) -> Inventory:  # noqa: ANN401 - many forms
-    from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
-
-    bands = (selection["bands"] or "").split(",")
-    return search_l3a(
-        aoi,
-        years=selection["years"],
-        months=selection["months"],
-        time=selection["time"],
-        bands=[band.strip() for band in bands],
-        archive=take_archive(selection["archive"], selection["collection"]),
-        verify="auto" if selection["verify"] is None else selection["verify"],
-        transport=transport,
-    )
+def _bands(selection: dict[str, Any]) -> list[str]:
+    return [band.strip() for band in (selection["bands"] or "").split(",")]
 
 
 def _as_json(inventory: Inventory) -> str:
@@ -391,6 +403,8 @@ def _as_json(inventory: Inventory) -> str:
         indent=2,
     )
 
+
+main.add_command(quicklook)
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from s2l3a_xr._aoi import Aoi
+    from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._transport import Transport
 
 _T = TypeVar("_T")
@@ -67,7 +68,20 @@ def option(group: str, *names: str, **facts: Any) -> Callable[[Any], Any]:  # no
     return click.option(*names, cls=_GroupedOption, group=group, **facts)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Declare several options at once.
+
+    Parameters
+    ----------
+    *options : callable
+        From `option`.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
     def declare(command: Any) -> Any:  # noqa: ANN401 - click's
         for one in reversed(options):
             command = one(command)
@@ -76,17 +90,12 @@ def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return declare
 
 
-selection_options = _all(
+_months = (
     option("Selection", "--years", help="2021 or 2019-2021. [default: all that there are]"),
     option("Selection", "--months", help="3-10 or 3,5,7. [default: all]"),
     option("Selection", "--time", help="Instead of years and months: 2021-03/2021-10."),
-    option(
-        "Selection",
-        "--bands",
-        default=DEFAULT_BANDS,
-        show_default=True,
-        help="Native (B4) or common (red) names, with commas between.",
-    ),
+)
+_archive = (
     option(
         "Archive",
         "--archive",
@@ -106,9 +115,23 @@ selection_options = _all(
         help="List every product's folder, however many, or none. [default: up to 300]",
     ),
 )
+month_options = together(*_months, *_archive)
+"""Which months, where."""
+
+selection_options = together(
+    *_months,
+    option(
+        "Selection",
+        "--bands",
+        default=DEFAULT_BANDS,
+        show_default=True,
+        help="Native (B4) or common (red) names, with commas between.",
+    ),
+    *_archive,
+)
 """What is wanted, the same in every command that searches."""
 
-network_options = _all(
+network_options = together(
     option(
         "Network",
         "--max-connections",
@@ -133,7 +156,7 @@ network_options = _all(
 )
 """How the network is used."""
 
-grid_options = _all(
+grid_options = together(
     option(
         "Grid",
         "--crs",
@@ -349,3 +372,41 @@ def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: A
 
     url = DLR_STAC if archive in {None, DLR_STAC_NAME} else str(archive)
     return StacArchive(url, collection)
+
+
+def search_as_given(
+    aoi: Any,  # noqa: ANN401 - many forms
+    bands: list[str],
+    selection: dict[str, Any],
+    transport: Transport,
+) -> Inventory:
+    """Ask what the archive has.
+
+    Parameters
+    ----------
+    aoi : object
+        As ``search_l3a`` takes it.
+    bands : list of str
+        Names of bands.
+    selection : dict
+        The options that select months and archive.
+    transport : Transport
+        How the network is used.
+
+    Returns
+    -------
+    Inventory
+        What there is.
+    """
+    from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
+
+    return search_l3a(
+        aoi,
+        years=selection["years"],
+        months=selection["months"],
+        time=selection["time"],
+        bands=bands,
+        archive=take_archive(selection["archive"], selection["collection"]),
+        verify="auto" if selection["verify"] is None else selection["verify"],
+        transport=transport,
+    )

@@ -15,7 +15,8 @@ from xarray.core import indexing
 
 from s2l3a_xr._errors import GoneError, ReadError
 from s2l3a_xr._failures import home_folder, listen, report
-from s2l3a_xr._request import Request, read_request
+from s2l3a_xr._reading import read_request
+from s2l3a_xr._request import Request
 from s2l3a_xr._transport import run_with_session
 
 _UNCUT_PX = 8192

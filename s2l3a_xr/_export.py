@@ -64,9 +64,15 @@ class _Watch:
     def sees(self, job: _Job) -> bool:
         """Tell whether something of a file's sources was not read."""
         return any(
-            row["id"] not in self.known and job.source in {None, (row["month"], row["band"])}
+            row["id"] not in self.known
+            and (job.source in {None, (row["month"], row["band"])} or _hides(row, job))
             for row in failures_of(self.tokens, self.home)
         )
+
+
+def _hides(row: Row, job: _Job) -> bool:
+    """Tell whether pixels of a file may be hidden since FLG of the month was not read."""
+    return row["band"] == "FLG" and job.source is not None and row["month"] == job.source[0]
 
 
 def to_geotiff(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s2l3a_xr._errors import FileChangedError, FormatError, ReadError
+from s2l3a_xr._flags import FlagEncoding
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._store import KeptHeader
@@ -48,6 +49,8 @@ class Source:
         Pixel size.
     dtype : str
         Type of its pixels.
+    flag_encoding : {"classes", "bits"}, default "classes"
+        What the numbers in FLG mean.
     """
 
     url: str
@@ -57,6 +60,7 @@ class Source:
     tile: Tile
     resolution_m: int
     dtype: str
+    flag_encoding: FlagEncoding = "classes"
 
     @property
     def place(self) -> dict[str, str]:
