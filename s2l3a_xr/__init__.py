@@ -35,6 +35,7 @@ from s2l3a_xr._errors import (
 )
 
 if TYPE_CHECKING:
+    from s2l3a_xr._buffer import buffer_aoi
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._extract import extract_l3a
     from s2l3a_xr._inventory import Inventory
@@ -66,6 +67,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "__version__",
+    "buffer_aoi",
     "extract_l3a",
     "open_l3a",
     "save_archive",
@@ -79,6 +81,7 @@ _LOADED_WHEN_USED = {
     "Inventory": "_inventory",
     "StacArchive": "_stac",
     "Transport": "_transport",
+    "buffer_aoi": "_buffer",
     "extract_l3a": "_extract",
     "open_l3a": "_open",
     "save_archive": "_mirror",

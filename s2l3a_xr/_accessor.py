@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from s2l3a_xr._accessor_masks import MaskMethods
+from s2l3a_xr._accessor_pictures import PictureMethods
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from s2l3a_xr._export import Profile
+    from s2l3a_xr._geotiff import Profile
 
 
 @xr.register_dataarray_accessor("l3a")
-class L3AAccessor:
+class L3AAccessor(MaskMethods, PictureMethods):
     """Methods of arrays from `open_l3a`, reached as ``da.l3a``.
 
     Parameters
@@ -129,6 +131,7 @@ class L3AAccessor:
         profile: Profile = "compressed",
         overwrite: bool = False,
         progress: bool = True,
+        max_bytes: float | None = 20_000_000_000,
     ) -> list[Path]:
         """Write one GeoTIFF for each month and band, see `s2l3a_xr.to_geotiff`.
 
@@ -142,6 +145,8 @@ class L3AAccessor:
             Replace files that hold something else.
         progress : bool, default True
             Show a bar on stderr.
+        max_bytes : float or None, default 20 GB
+            Most bytes that all files still to be written may have unpacked; None for no limit.
 
         Returns
         -------
@@ -151,36 +156,10 @@ class L3AAccessor:
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
 
         return to_geotiff(
-            self._da, directory, profile=profile, overwrite=overwrite, progress=progress
+            self._da,
+            directory,
+            profile=profile,
+            overwrite=overwrite,
+            progress=progress,
+            max_bytes=max_bytes,
         )
-
-    def quicklook(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        bands: Sequence[str] = ("B4", "B3", "B2"),
-        columns: int = 4,
-    ) -> Path:
-        """Write a picture with one panel a month.
-
-        Parameters
-        ----------
-        path : str or path
-            PNG to be written.
-        bands : sequence of str, default ("B4", "B3", "B2")
-            Red, green and blue of the picture.
-        columns : int, default 4
-            Panels in a row.
-
-        Returns
-        -------
-        pathlib.Path
-            The picture.
-        """
-        try:
-            from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
-        except ImportError as exc:
-            msg = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
-            raise ImportError(msg) from exc
-
-        return quicklook(self._da, path, bands=bands, columns=columns)

@@ -1,4 +1,4 @@
-"""The command line: ``s2l3a demo | search | download | serve-sample``."""
+"""The command line: ``s2l3a demo | search | download | quicklook | doctor | serve-sample``."""
 
 from __future__ import annotations
 
@@ -14,25 +14,36 @@ import click
 from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
+from s2l3a_xr._cli_doctor import doctor
+from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
     GroupedCommand,
     grid_options,
     network_options,
     option,
+    search_as_given,
     selection_options,
     take_aoi,
-    take_archive,
     take_grid,
     take_transport,
+    within_limit,
 )
-from s2l3a_xr._errors import InputError, S2L3AError, S2L3AWarning, SelectionError
+from s2l3a_xr._cli_pictures import quicklook
+from s2l3a_xr._disk import whole_file
+from s2l3a_xr._errors import (
+    InputError,
+    S2L3AError,
+    S2L3AWarning,
+    SelectionError,
+    printable,
+    redact,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from s2l3a_xr._inventory import Inventory
-    from s2l3a_xr._transport import Transport
 
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE = 1, 2, 3
 _EXITS = """\b
@@ -40,6 +51,7 @@ Exit codes: 0 done; 1 the archive failed or has nothing of it; 2 what was asked
 for can't be done (options, AOI, files in the way); 3 done but for reads that
 failed (download --keep-going). s2l3a --debug COMMAND shows a traceback."""
 _REPORT = "s2_l3a_failures.json"
+_SMALLER = "aoi_ecognition.geojson"
 _FAILURES, _OUTPUT = "Missing and failed", "Output"
 
 
@@ -56,7 +68,7 @@ class _Group(click.Group):
                 # Who closed the pipe has seen enough: click ends quietly.
                 if ctx.params.get("debug") or isinstance(exc, BrokenPipeError):
                     raise
-                click.echo(f"Error: {exc}", err=True)
+                click.echo(f"Error: {printable(str(exc))}", err=True)
                 is_input = isinstance(exc, (InputError, OSError))
                 ctx.exit(_EXIT_BAD_INPUT if is_input else _EXIT_FAILED)
 
@@ -64,7 +76,7 @@ class _Group(click.Group):
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    click.echo(f"{category.__name__}: {message}", err=True)
+    click.echo(f"{category.__name__}: {printable(str(message))}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXITS)
@@ -94,10 +106,10 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     Listings alone are read, no pixels.
     """
     transport = take_transport(given)
-    inventory = _search(take_aoi(aoi), given, transport)
+    inventory = search_as_given(take_aoi(aoi), _bands(given), given, transport)
     if save is not None:
         inventory.save(save)
-    click.echo(_as_json(inventory) if as_json else repr(inventory))
+    click.echo(_as_json(inventory) if as_json else printable(repr(inventory)))
 
 
 @main.command(cls=GroupedCommand, epilog=_EXITS)
@@ -111,6 +123,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
 )
 @selection_options
 @grid_options
+@mask_options
 @option(
     _FAILURES,
     "--missing",
@@ -140,7 +153,15 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     type=click.Path(file_okay=False, path_type=Path),
     help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
 )
+@option(
+    _OUTPUT,
+    "--buffer-aoi",
+    type=float,
+    metavar="METRES",
+    help=f"Write {_SMALLER} to OUT too: AOI with its border moved, inwards by -20.",
+)
 @option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
+@option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
 @network_options
 def download(
@@ -162,26 +183,39 @@ def download(
     s2_l3a_20210315_blue.tif. Files that are there already and complete are skipped: after a
     failure, the same command reads again what failed.
     """
-    from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr import (  # noqa: PLC0415 - heavy
+        buffer_aoi,
+        open_l3a,
+        save_archive,
+        to_geotiff,
+    )
+    from s2l3a_xr._buffer import write_area  # noqa: PLC0415 - heavy
+    from s2l3a_xr._volume import check_bytes  # noqa: PLC0415 - the same
 
-    has_extent = given["like"] is not None
+    has_extent, yes = given["like"] is not None, given.pop("yes")
     aoi, out = _places(
         places, may_lack_aoi=has_extent, pinned=pinned is not None, needs_out=mirror is None
     )
     transport = take_transport(given)
     grid, extent = take_grid(given)
+    masks, border_m = take_masks(given), given.pop("buffer_aoi")
     if mirror is not None and grid.keys() - {"clip", "all_touched"}:
         msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
         raise click.UsageError(msg)
     if pinned:
         inventory = _load(pinned, given)
+        bands = list(inventory.bands)
     else:
-        inventory = _search(take_aoi(aoi) if aoi else extent, given, transport)
-        if not aoi:
-            grid["clip"] = False
+        bands = _bands(given)
+        area = take_aoi(aoi) if aoi else extent
+        inventory = search_as_given(area, with_flags(bands, masks), given, transport)
+        grid |= {} if aoi else {"clip": False}
     if not quiet:
-        click.echo(inventory.summary(), err=True)
+        click.echo(printable(inventory.summary()), err=True)
+    smaller = None if border_m is None else buffer_aoi(inventory.aoi, border_m)
     if mirror is not None:
+        size = inventory.read_bytes
+        within_limit(lambda most: check_bytes(size, "the blocks to be copied", most), yes=yes)
         inventory = save_archive(
             inventory,
             mirror,
@@ -189,7 +223,7 @@ def download(
             progress=not quiet,
             transport=transport,
         )
-        click.echo(inventory.archive_url)
+        click.echo(redact(inventory.archive_url))
     if not out:
         return
     began = datetime.now(UTC)
@@ -199,9 +233,14 @@ def download(
         fail_on_error=not keep_going,
         transport=transport,
         **grid,
+        **masks,
     )
-    for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
+    da = da.isel(band=slice(len(bands)))  # FLG may have been read for its masks alone
+    options = {"profile": profile, "overwrite": overwrite, "progress": not quiet}
+    for path in within_limit(lambda most: to_geotiff(da, out, max_bytes=most, **options), yes=yes):
         click.echo(path)
+    if smaller is not None:
+        click.echo(write_area(smaller, Path(out) / _SMALLER))
     if keep_going:
         _report(da, began, Path(out) / _REPORT)
 
@@ -214,11 +253,15 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
     if table.empty:
         return
     rows = table.to_json(orient="records", date_format="iso", indent=2)
-    path.write_text(rows + "\n", "utf-8")
+    with whole_file(path) as place:
+        place.write_text(rows + "\n", "utf-8")
     failed = int((table["status"] == "failed").sum())
     click.echo(f"{failed} reads failed, {len(table) - failed} files are gone: {path}", err=True)
     if failed:
         sys.exit(_EXIT_INCOMPLETE)
+
+
+main.add_command(doctor)
 
 
 @main.command()
@@ -245,7 +288,7 @@ def demo(out: Path) -> None:
         click.echo(f"The sample archive is served at {server.url}\n")
         months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
         inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
-        click.echo(f"{inventory!r}\n")
+        click.echo(f"{printable(repr(inventory))}\n")
         click.echo("Most of a sample file is empty: more of it than that lies in the area.\n")
         server.clear_log()
         began = time.perf_counter()
@@ -338,20 +381,8 @@ def _load(pinned: Path, selection: dict[str, Any]) -> Inventory:
     return Inventory.load(pinned)
 
 
-def _search(aoi: Any, selection: dict[str, Any], transport: Transport) -> Inventory:  # noqa: ANN401 - many forms
-    from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
-
-    bands = (selection["bands"] or "").split(",")
-    return search_l3a(
-        aoi,
-        years=selection["years"],
-        months=selection["months"],
-        time=selection["time"],
-        bands=[band.strip() for band in bands],
-        archive=take_archive(selection["archive"], selection["collection"]),
-        verify="auto" if selection["verify"] is None else selection["verify"],
-        transport=transport,
-    )
+def _bands(selection: dict[str, Any]) -> list[str]:
+    return [band.strip() for band in (selection["bands"] or "").split(",")]
 
 
 def _as_json(inventory: Inventory) -> str:
@@ -359,7 +390,7 @@ def _as_json(inventory: Inventory) -> str:
     table["month"] = table["month"].astype(str)
     return json.dumps(
         {
-            "archive": inventory.archive_url,
+            "archive": redact(inventory.archive_url),
             "license": inventory.origin.license,
             "references": inventory.origin.references,
             "tiles": list(inventory.tiles),
@@ -372,6 +403,8 @@ def _as_json(inventory: Inventory) -> str:
         indent=2,
     )
 
+
+main.add_command(quicklook)
 
 if __name__ == "__main__":
     main()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from s2l3a_xr._aoi import Aoi
+    from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._transport import Transport
+
+_T = TypeVar("_T")
 
 DEFAULT_BANDS = "B2,B3,B4,B8"
 _UNGROUPED = "Other"
@@ -64,7 +68,20 @@ def option(group: str, *names: str, **facts: Any) -> Callable[[Any], Any]:  # no
     return click.option(*names, cls=_GroupedOption, group=group, **facts)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Declare several options at once.
+
+    Parameters
+    ----------
+    *options : callable
+        From `option`.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
     def declare(command: Any) -> Any:  # noqa: ANN401 - click's
         for one in reversed(options):
             command = one(command)
@@ -73,17 +90,12 @@ def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return declare
 
 
-selection_options = _all(
+_months = (
     option("Selection", "--years", help="2021 or 2019-2021. [default: all that there are]"),
     option("Selection", "--months", help="3-10 or 3,5,7. [default: all]"),
     option("Selection", "--time", help="Instead of years and months: 2021-03/2021-10."),
-    option(
-        "Selection",
-        "--bands",
-        default=DEFAULT_BANDS,
-        show_default=True,
-        help="Native (B4) or common (red) names, with commas between.",
-    ),
+)
+_archive = (
     option(
         "Archive",
         "--archive",
@@ -103,9 +115,23 @@ selection_options = _all(
         help="List every product's folder, however many, or none. [default: up to 300]",
     ),
 )
+month_options = together(*_months, *_archive)
+"""Which months, where."""
+
+selection_options = together(
+    *_months,
+    option(
+        "Selection",
+        "--bands",
+        default=DEFAULT_BANDS,
+        show_default=True,
+        help="Native (B4) or common (red) names, with commas between.",
+    ),
+    *_archive,
+)
 """What is wanted, the same in every command that searches."""
 
-network_options = _all(
+network_options = together(
     option(
         "Network",
         "--max-connections",
@@ -130,7 +156,7 @@ network_options = _all(
 )
 """How the network is used."""
 
-grid_options = _all(
+grid_options = together(
     option(
         "Grid",
         "--crs",
@@ -214,17 +240,16 @@ def take_grid(given: dict[str, Any]) -> tuple[dict[str, Any], Aoi | None]:
         There is no such CRS, kernel or grid.
     """
     from s2l3a_xr._product import resolve_bands  # noqa: PLC0415 - heavy; --help stays quick
-    from s2l3a_xr._target import area_of, crs_text, given_grid, kernels_for  # noqa: PLC0415 - the same
+    from s2l3a_xr._target import area_of, check_wishes, given_grid, kernels_for  # noqa: PLC0415 - the same
 
     words = {name: given.pop(name) for name in ("crs", "resolution", "resampling", "like")}
     if words["resampling"] is not None:
         words["resampling"] = _kernels(words["resampling"])
         kernels_for(resolve_bands(("B4",)), words["resampling"])
-    if words["crs"] is not None:
-        crs_text(words["crs"])
     if words["like"] is not None:
         words["like"] = _read_grid(words["like"])
     grid = given_grid(None, words["like"], words["crs"], words["resolution"])
+    check_wishes(words["crs"], words["resolution"], words["resampling"] or "nearest")
     words["clip"] = False if given.pop("no_clip") else None
     words["all_touched"] = given.pop("all_touched") or None
     keywords = {name: value for name, value in words.items() if value is not None}
@@ -291,6 +316,38 @@ def take_aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
     return left, bottom, right, top
 
 
+def within_limit(work: Callable[[float | None], _T], *, yes: bool) -> _T:
+    """Do what may be larger than meant, and ask before it is.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the most bytes that it may have, None for no limit.
+    yes : bool
+        Whether the user has agreed already.
+
+    Returns
+    -------
+    object
+        What the work returns.
+
+    Raises
+    ------
+    VolumeError
+        It is larger, and there is nobody to be asked.
+    """
+    from s2l3a_xr._volume import MAX_BYTES, VolumeError  # noqa: PLC0415 - heavy; --help stays quick
+
+    try:
+        return work(None if yes else MAX_BYTES)
+    except VolumeError as exc:
+        if not sys.stdin.isatty():
+            raise
+        click.echo(exc, err=True)
+        click.confirm("Go on?", abort=True, err=True)
+        return work(None)
+
+
 def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: ANN401 - a name or StacArchive
     """Join --archive and --collection.
 
@@ -315,3 +372,41 @@ def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: A
 
     url = DLR_STAC if archive in {None, DLR_STAC_NAME} else str(archive)
     return StacArchive(url, collection)
+
+
+def search_as_given(
+    aoi: Any,  # noqa: ANN401 - many forms
+    bands: list[str],
+    selection: dict[str, Any],
+    transport: Transport,
+) -> Inventory:
+    """Ask what the archive has.
+
+    Parameters
+    ----------
+    aoi : object
+        As ``search_l3a`` takes it.
+    bands : list of str
+        Names of bands.
+    selection : dict
+        The options that select months and archive.
+    transport : Transport
+        How the network is used.
+
+    Returns
+    -------
+    Inventory
+        What there is.
+    """
+    from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
+
+    return search_l3a(
+        aoi,
+        years=selection["years"],
+        months=selection["months"],
+        time=selection["time"],
+        bands=bands,
+        archive=take_archive(selection["archive"], selection["collection"]),
+        verify="auto" if selection["verify"] is None else selection["verify"],
+        transport=transport,
+    )

@@ -28,7 +28,7 @@ _CUT_PX = 512
 """Larger planes are cut on multiples of this, counted from the tiles' corner."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class L3AArray(BackendArray):
     """Array over (time, band, y, x) that reads what it is indexed for.
 
@@ -58,6 +58,10 @@ class L3AArray(BackendArray):
     def token(self) -> str:
         """Hash of the request; equal requests have equal ones, in every process."""
         return str(tokenize(self.request))
+
+    def __repr__(self) -> str:
+        """Name the request without its URLs: workers log the arguments of tasks that fail."""
+        return f"<L3AArray of request {self.token}>"
 
     def __reduce__(self) -> tuple[type[L3AArray], tuple[Request, None, str]]:
         listen(lambda: self.token)  # it may be on its way to a cluster

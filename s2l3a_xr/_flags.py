@@ -92,6 +92,27 @@ def check_encoding(encoding: str) -> None:
         raise SelectionError(msg)
 
 
+def check_share(max_masked: float | None) -> None:
+    """Refuse what is no share.
+
+    Parameters
+    ----------
+    max_masked : float or None
+        What the user wrote.
+
+    Raises
+    ------
+    SelectionError
+        It is not within 0 to 1.
+    """
+    if max_masked is None:
+        return
+    is_number = isinstance(max_masked, int | float | np.number)
+    if not is_number or isinstance(max_masked, bool) or not 0 <= max_masked <= 1:
+        msg = f"max_masked={max_masked!r} must be a share of the area, 0 to 1, such as 0.2."
+        raise SelectionError(msg)
+
+
 def strange_flag(flags: np.ndarray, encoding: str) -> str | None:
     """Say what is wrong with pixels of FLG.
 

@@ -138,7 +138,7 @@ def _find(known: Any, name: str) -> Any:  # noqa: ANN401 - spyndex is untyped
     raise SelectionError(msg)
 
 
-def _check_constants(facts: Any, constants: dict[str, Any], given: dict[str, float]) -> None:  # noqa: ANN401 - spyndex is untyped
+def _check_constants(facts: Any, constants: dict[str, Any], given: dict[str, Any]) -> None:  # noqa: ANN401 - spyndex is untyped
     absent = [letter for letter, value in constants.items() if value is None]
     if absent:
         msg = (
@@ -146,6 +146,10 @@ def _check_constants(facts: Any, constants: dict[str, Any], given: dict[str, flo
             f"the product and has no default; give a number, such as {absent[0]}=…."
         )
         raise SelectionError(msg)
+    for letter, value in given.items():
+        if not isinstance(value, int | float | np.number):
+            msg = f"{letter}={value!r} of {facts.short_name} must be a number."
+            raise SelectionError(msg)
     unknown = [letter for letter in given if letter not in constants]
     if unknown:
         has = f"has {', '.join(constants)}" if constants else "has none"

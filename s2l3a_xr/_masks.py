@@ -163,6 +163,9 @@ def dates(da: xr.DataArray) -> xr.DataArray:
         It has no such band, and does not know where its masks are.
     """
     layer, _ = _layer(da, "DTS")
+    if "time" not in layer.coords or layer["time"].dtype.kind != "M":
+        msg = "DTS holds days of a year, and the array has no time that says which year."
+        raise SelectionError(msg)
     if "time" not in layer.dims:
         layer = layer.expand_dims("time")
     months = [

@@ -19,6 +19,7 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import GONE
 from s2l3a_xr._copy import Copy, plan_file, write_copy
+from s2l3a_xr._disk import make_folder, publish_new, set_aside, try_name
 from s2l3a_xr._errors import (
     AoiWarning,
     ExportError,
@@ -31,6 +32,7 @@ from s2l3a_xr._errors import (
 from s2l3a_xr._grid import outline
 from s2l3a_xr._inventory import Inventory, month_text, volume_text
 from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._source import Source, read_header
 from s2l3a_xr._tiff import Layout
@@ -46,6 +48,7 @@ _MARGIN_M = 200.0
 _ROUNDING_M, _ROUNDING_SHARE = 0.01, 1e-6
 _SEGMENT_M = 2000.0
 _MOST_RECORDS = 1000
+_RECORD = "inventory.json"
 
 
 def save_archive(
@@ -110,14 +113,15 @@ def save_archive(
     """
     if not isinstance(inventory, Inventory):
         inventory = Inventory.load(inventory)
-    root = Path(directory).expanduser().absolute()
+    root = take_path(directory, "directory", ExportError)
     if root.exists() and not root.is_dir():
         msg = f"{root} is no folder; give the folder that the mirror goes to."
         raise ExportError(msg)
     if inventory.archive_url.partition("::")[0].rstrip("/") == root.as_posix():
         msg = f"{root} is the archive itself; give another folder."
         raise SelectionError(msg)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
+    try_name(root / _RECORD)
     settings = inventory.origin.settings(transport or Transport())
     sources = _sources(inventory)
     area = _Area(inventory, clip=clip)
@@ -237,16 +241,13 @@ def _check_space(root: Path, needed: int) -> None:
 
 def _record(inventory: Inventory, root: Path) -> None:
     """Keep what was asked for beside the files, and what was asked for before."""
-    for number in range(1, _MOST_RECORDS):
-        path = root / ("inventory.json" if number == 1 else f"inventory-{number}.json")
-        if not path.exists():
-            inventory.save(path)
-            return
-        fresh = inventory.save(root / ".inventory.json")
-        is_known = fresh.read_bytes() == path.read_bytes()
-        fresh.unlink()
-        if is_known:
-            return
+    with set_aside(root) as folder:
+        fresh = inventory.save(folder / _RECORD)
+        told = fresh.read_bytes()
+        for number in range(1, _MOST_RECORDS):
+            path = root / (_RECORD if number == 1 else f"inventory-{number}.json")
+            if publish_new(fresh, path) or path.read_bytes() == told:
+                return
 
 
 def ask_records(inventory: Inventory) -> Inventory:

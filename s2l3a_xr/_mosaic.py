@@ -158,7 +158,7 @@ def _burn(
 
 
 def burn_each(
-    features: Sequence[BaseGeometry],
+    shapes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the pixels whose centre lies inside each of many geometries, which may overlap.
 
@@ -167,7 +167,7 @@ def burn_each(
 
     Parameters
     ----------
-    features : sequence of shapely geometry
+    shapes : ndarray of shapely geometry
         In pixels, see `to_pixels`.
 
     Returns
@@ -175,7 +175,6 @@ def burn_each(
     owners, rows, columns : ndarray of int64, shape (pixels,)
         Position of the geometry, ascending, and place of the pixel.
     """
-    shapes = np.array(features, dtype=object)
     found = [np.zeros((0, 3), np.int64)]
     for start, stop in _stacks(shapes):
         bounds = shapely.bounds(shapes[start:stop])

@@ -6,18 +6,26 @@ import os
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 import shapely
 import xarray as xr
 
 from s2l3a_xr._aoi import AoiLike
-from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact, warn_user
-from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
+from s2l3a_xr._errors import (
+    AoiWarning,
+    MissingError,
+    MissingWarning,
+    SelectionError,
+    redact,
+    warn_user,
+)
+from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
 from s2l3a_xr._labels import label_request
-from s2l3a_xr._mosaic import to_pixels
+from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
-from s2l3a_xr._quality import check_share, clear_request
+from s2l3a_xr._quality import clear_request
 from s2l3a_xr._request import make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
 from s2l3a_xr._selection import Month, Numbers, spans_text
@@ -34,6 +42,9 @@ from s2l3a_xr._target import (
     lay_grid,
 )
 from s2l3a_xr._transport import Transport
+
+_FEW_PX = 2**16
+"""Grids up to this size are looked at: whether any pixel is left."""
 
 _POLICIES = ("warn", "keep", "raise")
 
@@ -165,7 +176,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     MaskedWarning
         Months were left out by ``max_masked``.
     AoiWarning
-        Part of the area lies outside the offered tiles.
+        Part of the area lies outside the offered tiles, or it holds no pixel's centre.
 
     Notes
     -----
@@ -218,7 +229,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         inventory,
         grid,
         kept,
-        _area_in_pixels(inventory, grid) if clip else None,
+        _area_in_pixels(inventory, grid, all_touched=all_touched) if clip else None,
         bands=[layer.native for layer in layers],
         resampling=kernels_for(layers, resampling),
         all_touched=all_touched,
@@ -347,7 +358,16 @@ def _gaps(inventory: Inventory) -> str:
     return "; ".join(told)
 
 
-def _area_in_pixels(inventory: Inventory, grid: Grid) -> bytes:
+def _area_in_pixels(inventory: Inventory, grid: Grid, *, all_touched: bool) -> bytes:
     features = inventory.aoi.to_crs(grid.crs).features
     pixels = to_pixels(features, grid)
+    height, width = grid.shape
+    if not all_touched and height * width <= _FEW_PX:
+        mask = inside(pixels, grid.shape, np.arange(height), np.arange(width), all_touched=False)
+        if not mask.any():
+            warn_user(
+                f"the AOI at {inventory.aoi.describe()} is so small that no pixel's centre lies in "
+                "it: all is nodata. all_touched=True (--all-touched) keeps the pixels it touches.",
+                AoiWarning,
+            )
     return bytes(shapely.to_wkb(shapely.GeometryCollection(list(pixels))))

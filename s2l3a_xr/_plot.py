@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,16 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._disk import make_folder, whole_file
+from s2l3a_xr._errors import ExportError, MissingWarning, ReadError, SelectionError, warn_user
 from s2l3a_xr._masks import Part, find_part
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._picture import Picture, Stretch, colour_table, paint
 from s2l3a_xr._quality import masked_shares
 
-_PANEL_PX = 480
+PANEL_PX = 480
 _PANEL_INCHES = 3.0
-_DPI = 150
+_DPI = (150, 1200)
 _NO_DATA_GREY = "0.85"
 _OUTLINE = "#D55E00"
 """Of Okabe and Ito's colours, which the colour-blind tell apart."""
@@ -75,7 +76,7 @@ class Surroundings:
         return cls(part=None, area=None)
 
 
-def thin(da: xr.DataArray, most_px: int = _PANEL_PX) -> xr.DataArray:
+def thin(da: xr.DataArray, most_px: int) -> xr.DataArray:
     """Leave out rows and columns that a picture has no room for.
 
     Parameters
@@ -89,7 +90,17 @@ def thin(da: xr.DataArray, most_px: int = _PANEL_PX) -> xr.DataArray:
     -------
     xarray.DataArray
         Every so manieth row and column.
+
+    Raises
+    ------
+    SelectionError
+        It has no y or x.
     """
+    if not {"y", "x"} <= {*da.dims}:
+        msg = (
+            f"a picture needs the dimensions y and x, the array has {', '.join(map(str, da.dims))}."
+        )
+        raise SelectionError(msg)
     every = slice(None, None, max(1, max(da.sizes["y"], da.sizes["x"]) // most_px))
     return da.isel(y=every, x=every)
 
@@ -101,6 +112,7 @@ def plot_rgb(
     stretch: Stretch,
     columns: int,
     share: bool,
+    panel_px: int = PANEL_PX,
     figure: Figure | None = None,
 ) -> Figure:
     """Draw a panel for each month, see ``da.l3a.plot_rgb``.
@@ -117,6 +129,8 @@ def plot_rgb(
         Panels in a row.
     share : bool
         Whether titles say how much is masked, where that can be found out.
+    panel_px : int
+        Pixels of a panel's longer side, up to twice as many.
     figure : Figure, optional
         An empty one to draw in; of pyplot's by default.
 
@@ -124,25 +138,31 @@ def plot_rgb(
     -------
     matplotlib.figure.Figure
         With the panels.
+
+    Raises
+    ------
+    SelectionError
+        There is no such picture or number of columns, or the array lacks its bands.
     """
+    if columns < 1:
+        msg = f"columns={columns!r} must be a whole number of panels in a row, at least 1."
+        raise SelectionError(msg)
     if "time" not in da.dims:
         da = da.expand_dims("time")
-    picture = paint(thin(da), bands, stretch)
+    picture = paint(thin(da, panel_px), bands, stretch)
     around = Surroundings.of(da)
-    shares = None
-    if share and around.part is not None:
-        shares = masked_shares(around.part, approximate=True)
+    shares = _shares(around.part) if share and around.part is not None else None
     titles = [str(when)[:10] for when in da["time"].to_numpy()]
     if shares is not None:
         titles = [f"{when}, {part:.1%} masked" for when, part in zip(titles, shares, strict=True)]
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
-    height = _PANEL_INCHES * da.sizes["y"] / da.sizes["x"] + 0.2
+    height = _PANEL_INCHES * da.sizes["y"] / da.sizes["x"] + 0.25
     if figure is None:
         from matplotlib import pyplot as plt  # noqa: PLC0415 - only where figures are to be shown
 
         figure = plt.figure()
-    below = 0.9 if picture.is_index else 0.3
+    below = 1.1 if picture.is_index else 0.3
     figure.set_size_inches(_PANEL_INCHES * columns, height * rows + below)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -154,6 +174,15 @@ def plot_rgb(
         axis.set_title(title, fontsize=9)
     _explain(figure, axes, picture)
     return figure
+
+
+def _shares(part: Part) -> np.ndarray | None:
+    """Measure what is masked; a picture needs no masks."""
+    try:
+        return masked_shares(part, approximate=True)
+    except (ReadError, SelectionError) as exc:
+        warn_user(f"the titles don't say how much is masked: {exc}", MissingWarning)
+        return None
 
 
 def _extent(da: xr.DataArray) -> tuple[float, float, float, float]:
@@ -179,7 +208,7 @@ def _draw_panel(
 
 def _explain(figure: Figure, axes: np.ndarray, picture: Picture) -> None:
     if not picture.is_index:
-        figure.suptitle(f"Sentinel-2 L3A, {_told(picture)}", fontsize=9)
+        figure.suptitle(f"Sentinel-2 L3A, {_told(picture)}", fontsize=9, wrap=True)
         return
     figure.suptitle("Sentinel-2 L3A, NDVI", fontsize=9)
     ((low, high),) = picture.limits
@@ -208,6 +237,7 @@ def quicklook(
     stretch: Stretch = "percentile",
     columns: int = 4,
     share: bool = True,
+    panel_px: int = PANEL_PX,
 ) -> Path:
     """Write a picture with one panel a month, all stretched alike.
 
@@ -217,7 +247,7 @@ def quicklook(
         As `open_l3a` gives it, with ``native_name`` and ``time`` coordinates.
     path : str or path
         PNG to be written.
-    bands, stretch, columns, share
+    bands, stretch, columns, share, panel_px
         As in `plot_rgb`.
 
     Returns
@@ -228,17 +258,25 @@ def quicklook(
     Raises
     ------
     SelectionError
-        A band is not in the array.
+        As for `plot_rgb`.
+    ExportError
+        The picture can't be written.
     """
-    target = Path(path).expanduser().absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = take_path(path, "the picture's path", ExportError)
+    make_folder(target.parent)
     figure = Figure()
     FigureCanvasAgg(figure)
-    plot_rgb(da, bands=bands, stretch=stretch, columns=columns, share=share, figure=figure)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        figure.savefig(temporary, format="png", dpi=_DPI)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    plot_rgb(
+        da,
+        bands=bands,
+        stretch=stretch,
+        columns=columns,
+        share=share,
+        panel_px=panel_px,
+        figure=figure,
+    )
+    # A dot for each pixel.
+    dpi = float(np.clip(thin(da, panel_px).sizes["x"] / _PANEL_INCHES, *_DPI))
+    with whole_file(target) as place:
+        figure.savefig(place, format="png", dpi=dpi)
     return target

@@ -11,6 +11,8 @@ from dask.base import compute
 from dask.callbacks import Callback
 from tqdm.auto import tqdm
 
+from s2l3a_xr._loop import cancel_all
+
 
 def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) -> list[Any]:
     """Run tasks where dask runs things now, and count those that are done.
@@ -48,8 +50,12 @@ def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) 
             if key in names:
                 bar.update()
 
-        with Callback(posttask=count):
-            return list(compute(*tasks))
+        try:
+            with Callback(posttask=count):
+                return list(compute(*tasks))
+        except KeyboardInterrupt:
+            cancel_all()  # the threads that were at it would read on
+            raise
 
 
 def current_client() -> Any:  # noqa: ANN401 - distributed is an optional extra

@@ -21,6 +21,7 @@ from s2l3a_xr._flags import (
     UNKNOWN,
     WEIGHT_SCALE,
     Mask,
+    check_share,
     class_table,
     decode_days,
     read_classes,
@@ -81,12 +82,12 @@ def quality(da: xr.DataArray, *, approximate: bool = False) -> pd.DataFrame:
 
 
 def _coarser(part: Part) -> Part:
-    """Take one of four pixels from the masks of 20 m, where that is coarser."""
+    """Take the masks of 20 m, and one of four pixels where that is coarser than the array's."""
     request = part.request
-    if ground_m(request.grid) >= _COARSE_M:
-        return part
     if request.is_named:  # else only the masks that were asked for are known
         request = replace(request, native_m=_COARSE_M)
+    if ground_m(request.grid) >= _COARSE_M:
+        return replace(part, request=request)
     return replace(part, request=request, rows=part.rows[::2], columns=part.columns[::2])
 
 
@@ -97,7 +98,8 @@ def _shares(sums: pd.DataFrame) -> pd.DataFrame:
 
 def _tally(part: Part, layers: Sequence[str]) -> pd.DataFrame:
     """Count classes and add up weights; each task reads, and hands a few numbers on."""
-    request = part.request.of_layers(*layers)
+    # A mask that is gone says nothing of the area: it is no nodata here.
+    request = replace(part.request.of_layers(*layers), missing="raise", fail_on_error=True)
     array = L3AArray(request)
     shared = delayed(array, name=f"masks-{array.token}", pure=True, traverse=False)
     rows, columns = np.unique(part.rows), np.unique(part.columns)
@@ -145,27 +147,6 @@ def _count(
                 row["first_date"], row["last_date"] = int(seen.min()), int(seen.max())
         found.append(row)
     return pd.DataFrame(found, index=times)
-
-
-def check_share(max_masked: float | None) -> None:
-    """Refuse what is no share.
-
-    Parameters
-    ----------
-    max_masked : float or None
-        What the user wrote.
-
-    Raises
-    ------
-    SelectionError
-        It is not within 0 to 1.
-    """
-    if max_masked is None:
-        return
-    is_number = isinstance(max_masked, int | float | np.number)
-    if not is_number or isinstance(max_masked, bool) or not 0 <= max_masked <= 1:
-        msg = f"max_masked={max_masked!r} must be a share of the area, 0 to 1, such as 0.2."
-        raise SelectionError(msg)
 
 
 def masked_share(table: pd.DataFrame, classes: Sequence[int] = _USUAL) -> pd.Series:
