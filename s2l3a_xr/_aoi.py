@@ -168,7 +168,7 @@ def read_aoi(aoi: AoiLike) -> Aoi:
     """
     if isinstance(aoi, Aoi):
         return aoi
-    series = _to_series(aoi)
+    series = to_series(aoi)
     crs = pyproj.CRS(series.crs if series.crs is not None else LONLAT)
     features = _polygons(series.to_numpy())
     _check_coordinates(features, crs)
@@ -176,7 +176,24 @@ def read_aoi(aoi: AoiLike) -> Aoi:
     return Aoi(features=features, crs=f"EPSG:{code}" if code else crs.to_wkt())
 
 
-def _to_series(aoi: object) -> gpd.GeoSeries:
+def to_series(aoi: object) -> gpd.GeoSeries:
+    """Take geometries in any form, as they are.
+
+    Parameters
+    ----------
+    aoi : path, GeoDataFrame, GeoSeries, shapely geometry, mapping or tuple of float
+        As for `read_aoi`.
+
+    Returns
+    -------
+    GeoSeries
+        With the index of a GeoDataFrame or GeoSeries; without a CRS where none is told.
+
+    Raises
+    ------
+    AoiError
+        There are none, or they can't be read.
+    """
     if isinstance(aoi, gpd.GeoDataFrame | gpd.GeoSeries):
         return _active_geometry(aoi)
     if isinstance(aoi, BaseGeometry):

@@ -6,9 +6,8 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,8 @@ import dask
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.base import compute, tokenize
-from dask.callbacks import Callback
+from dask.base import tokenize
 from dask.delayed import delayed
-from tqdm.auto import tqdm
 
 from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._disk import make_folder, sweep, try_name
@@ -28,8 +25,8 @@ from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._geotiff import PROFILES, Profile, claims_content, is_sound, write_geotiff
 from s2l3a_xr._inventory import volume_text
-from s2l3a_xr._loop import cancel_all
 from s2l3a_xr._paths import take_path
+from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
 from s2l3a_xr._volume import MAX_BYTES, check_volume
@@ -148,8 +145,7 @@ def to_geotiff(
     if todo:
         _check_folder(folder, todo, raster, profile)
         tasks = _tasks(_dask_array(cube, origin), todo, raster, profile, _watch(cube))
-        with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
-            _run(tasks, tick)
+        run_counted(tasks, unit="file", shown=progress, done=len(jobs) - len(todo))
     return [job.path for job in jobs]
 
 
@@ -270,7 +266,7 @@ def _unfinished(jobs: Sequence[_Job], raster: Raster, *, overwrite: bool) -> lis
         for job in jobs
         if claims_content(job.path, raster, job.content, overwrite=overwrite)
     ]
-    sound = _run([delayed(is_sound)(path) for path in claimed], lambda: None)
+    sound = run_counted([delayed(is_sound)(path) for path in claimed], unit="file", shown=False)
     done = {path for path, whole in zip(claimed, sound, strict=True) if whole}
     return [job for job in jobs if job.path not in done]
 
@@ -307,45 +303,3 @@ def _is_all(pixels: np.ndarray, value: float) -> bool:
     """Look at a few first: a plane may be large, and is seldom empty."""
     few = pixels[:: max(1, pixels.shape[0] // 16), :: max(1, pixels.shape[1] // 16)]
     return bool((few == value).all() and (pixels == value).all())
-
-
-@contextlib.contextmanager
-def _bar(total: int, done: int, *, shown: bool) -> Iterator[Any]:
-    with tqdm(total=total, initial=done, unit="file", disable=not shown, file=sys.stderr) as bar:
-        yield bar.update
-
-
-def _run(tasks: Sequence[Any], tick: Any) -> list[Any]:  # noqa: ANN401 - tqdm's update
-    """Run tasks where dask runs things now, and count those that are done."""
-    client = _client()
-    if client is not None:
-        from distributed import as_completed  # noqa: PLC0415 - an optional extra
-
-        futures = client.compute(list(tasks))
-        for future in as_completed(futures):
-            future.result()
-            tick()
-        return [future.result() for future in futures]
-    names = {task.key for task in tasks}
-
-    def count(key: object, *_: object) -> None:
-        if key in names:
-            tick()
-
-    try:
-        with Callback(posttask=count):
-            return list(compute(*tasks))
-    except KeyboardInterrupt:
-        cancel_all()  # the threads that were at it would read on
-        raise
-
-
-def _client() -> Any:  # noqa: ANN401 - distributed is an optional extra
-    distributed = sys.modules.get("distributed")
-    chosen = dask.config.get("scheduler", None)
-    if distributed is None or chosen not in {None, "dask.distributed", "distributed"}:
-        return None
-    try:
-        return distributed.get_client()
-    except ValueError:
-        return None

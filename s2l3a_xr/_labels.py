@@ -56,7 +56,7 @@ def label_request(
     """
     array = L3AArray(request)
     listen(lambda: array.token)
-    attrs = _attrs(request, inventory, array)
+    attrs = attrs_of(request, inventory, array)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:
         sizes = resolve_chunks(request, chunks)
@@ -102,7 +102,23 @@ def dates_of(request: Request) -> np.ndarray:
     return np.array(text, dtype="datetime64[ns]")
 
 
-def _attrs(request: Request, inventory: Inventory, array: L3AArray) -> dict[str, Any]:
+def attrs_of(request: Request, inventory: Inventory, array: L3AArray) -> dict[str, Any]:
+    """Say what an array holds and where it comes from.
+
+    Parameters
+    ----------
+    request : Request
+        What was asked for.
+    inventory : Inventory
+        Who told of the files.
+    array : L3AArray
+        The lazy array.
+
+    Returns
+    -------
+    dict
+        Values that netCDF and Zarr take.
+    """
     tiles = sorted({p.tile for products in request.products for p, _ in products})
     versions = sorted({p.version for products in request.products for p, _ in products})
     return {

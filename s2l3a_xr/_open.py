@@ -205,9 +205,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     check_share(max_masked)
     if inventory is not None:
         asked = {"years": years, "months": months, "time": time, "archive": archive}
-        _check_alone(**asked, bands=bands, verify=None if verify == "auto" else verify)
-        if not isinstance(inventory, Inventory):
-            inventory = Inventory.load(inventory)
+        told = None if verify == "auto" else verify
+        inventory = take_settled(inventory, **asked, bands=bands, verify=told)
         names = inventory.bands
     else:
         names = band_names(bands)
@@ -218,9 +217,9 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         inventory = search_l3a(
             aoi,
             years=years, months=months, time=time, archive=archive, verify=verify,
-            bands=_with_flags(names) if needs_flags else names, transport=settings,
+            bands=with_flags(names) if needs_flags else names, transport=settings,
         )  # fmt: skip
-    kept = _months_to_keep(inventory, missing)
+    kept = months_to_keep(inventory, missing)
     if grid is None:
         grid = lay_grid(inventory, crs, resolution)
     else:
@@ -249,7 +248,19 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     return da if like is None else label_like(da, like)
 
 
-def _with_flags(names: tuple[str, ...]) -> tuple[str, ...]:
+def with_flags(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Ask for FLG as well.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Bands.
+
+    Returns
+    -------
+    tuple of str
+        With FLG among them.
+    """
     has = any(layer.native == "FLG" for layer in resolve_bands(names))
     return names if has else (*names, "FLG")
 
@@ -263,18 +274,55 @@ def _check_options(aoi: object, inventory: object, missing: str) -> None:
         raise SelectionError(msg)
 
 
-def _check_alone(**asked: object) -> None:
-    """Refuse what an inventory has settled already."""
+def take_settled(inventory: Inventory | str | os.PathLike[str], **asked: object) -> Inventory:
+    """Take an inventory, and refuse what it has settled already.
+
+    Parameters
+    ----------
+    inventory : Inventory or path
+        As found, or a file of it.
+    **asked : object
+        What else was asked for; None, and the default bands, are nothing.
+
+    Returns
+    -------
+    Inventory
+        Loaded.
+
+    Raises
+    ------
+    SelectionError
+        Something else was asked for.
+    """
     named = [name for name, value in asked.items() if value is not None and name != "bands"]
     if asked["bands"] != DEFAULT_BANDS:
         named.append("bands")
     if named:
         msg = f"inventory=… settles {', '.join(named)} already; ask search_l3a for it instead."
         raise SelectionError(msg)
+    return inventory if isinstance(inventory, Inventory) else Inventory.load(inventory)
 
 
-def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
-    """Apply the policy on what the archive has not got."""
+def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
+    """Apply the policy on what the archive has not got.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        What there is.
+    missing : {"warn", "keep", "raise"}
+        The policy.
+
+    Returns
+    -------
+    list of Month
+        Months of the result.
+
+    Raises
+    ------
+    MissingError
+        Nothing is there, or something is not and that is an error.
+    """
     empty = set(inventory.missing_months)
     if inventory.available < len(inventory) and missing != "keep":
         text = (
