@@ -10,9 +10,10 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from s2l3a_xr._aoi import LONLAT, AoiLike, read_aoi
+from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import AoiError, ExportError
+from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._paths import take_path
 
 _METRES = "EPSG:3035"

@@ -12,10 +12,10 @@ from s2l3a_xr._cli_options import (
     month_options,
     network_options,
     option,
-    search_as_given,
     take_aoi,
     take_transport,
 )
+from s2l3a_xr._cli_steps import search_as_given
 from s2l3a_xr._errors import SelectionError
 
 _STEPS_M = (10, 20, 40, 80, 160, 320, 640)

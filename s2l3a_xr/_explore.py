@@ -11,7 +11,7 @@ import rioxarray  # noqa: F401 - gives arrays their .rio
 import shapely
 import xarray as xr
 
-from s2l3a_xr._aoi import LONLAT
+from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._picture import Stretch, paint
 from s2l3a_xr._plot import Surroundings, thin
 

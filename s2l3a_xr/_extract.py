@@ -16,12 +16,13 @@ import xarray as xr
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
-from s2l3a_xr._aoi import LONLAT, Aoi, AoiLike, read_aoi, to_series
+from s2l3a_xr._aoi import Aoi, AoiLike, read_aoi
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import AoiError, AoiWarning, SelectionError, warn_user
 from s2l3a_xr._failures import listen
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
 from s2l3a_xr._footprint import Method, check_method
+from s2l3a_xr._geometries import LONLAT, to_series
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._labels import attrs_of, dates_of
 from s2l3a_xr._open import months_to_keep, take_settled, with_flags

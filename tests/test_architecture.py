@@ -18,6 +18,7 @@ STAGES = (
     "_product",
     "_flags",
     "_selection",
+    "_geometries",
     "_aoi",
     "_buffer",
     "_tiles",
@@ -83,6 +84,8 @@ STAGES = (
     "__init__",
     "_cli_options",
     "_cli_masks",
+    "_cli_steps",
+    "_cli_sample",
     "_cli_doctor",
     "_cli_pictures",
     "_cli",
@@ -91,6 +94,7 @@ STAGES = (
 MAY_IMPORT = {
     **{stage: {*STAGES[: rank + 1]} for rank, stage in enumerate(STAGES)},
     "_cli": {*STAGES, "_sample"},
+    "_cli_sample": {*STAGES, "_sample"},
     "_sample": {"_sample", "_errors"},
 }
 NETWORK = ("aiohttp", "fsspec", "http.client", "requests", "socket", "urllib.request", "urllib3")
