@@ -26,9 +26,13 @@ def field_statistics(bench: Bench) -> CaseResult:
     extra = {"touched": [[int(i) for i in block] for block in zip(*touched.nonzero(), strict=True)]}
     names = (EXTRACT, ALONE, "s2l3a_xr extract_l3a, exact")
     bench.run_case(case, names, request, Network(), extra=extra, expected={"": set()})
+    case.notes.append(
+        "The one byte twice is the last of a file: with the first header it tells whether the host "
+        "answers several ranges at once."
+    )
     sent = case.value(EXTRACT, "sent_bytes")
     case.goals = [
-        Goal.at_most("bytes of files fetched twice", case.value(EXTRACT, "repeated_bytes"), 0),
+        Goal.at_most("bytes of files fetched twice", case.value(EXTRACT, "repeated_bytes"), 1),
         Goal.at_most(
             "bytes over headers + blocks that a field touches",
             None if sent is None else sent / bound.total_bytes,
