@@ -141,7 +141,7 @@ def test_ndvi_has_a_legend(da):
 def test_pictures_that_can_not_be_written(da, tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a.png", None, 5, "a\0b"):
-        with pytest.raises(ExportError, match="give a file in a folder of yours"):
+        with pytest.raises(ExportError, match=r"can't be (made|a path)|must be a path"):
             da.l3a.quicklook(path)
     with pytest.raises(SelectionError, match="columns=0"):
         da.l3a.quicklook(tmp_path / "a.png", columns=0)
