@@ -14,6 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 import rasterio
+from faultserver import FaultServer
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -71,6 +72,13 @@ def _network_if_marked(request: pytest.FixtureRequest) -> Iterator[None]:
         _network_allowed.set()
     yield
     _network_allowed.clear()
+
+
+@pytest.fixture(scope="session")
+def fault_server(sample_root: Path) -> Iterator[FaultServer]:
+    """Serve the sample archive with faults, which each test words in a URL of its own."""
+    with FaultServer(sample_root) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
