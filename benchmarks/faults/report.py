@@ -60,4 +60,4 @@ def reached(value: bool | None) -> Reached:  # noqa: FBT001 - a verdict is a boo
 
 def seconds(value: float | None) -> str:
     """Write a time, with a dash for none."""
-    return "-" if value is None else f"{value:.1f} s"
+    return "-" if value is None else f"{value:.2f} s"
