@@ -1,218 +1,34 @@
-"""What goes wrong, kind by kind: right answers, and what each fault makes of them.
-
-`faultserver` sends them. Standard library only, so that any Python can run it.
-"""
+"""What each kind of fault makes of a right answer; `faultserver` sends it."""
 
 from __future__ import annotations
 
 import gzip
-import html
 import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
-FOR_EVER_S = 3600.0
-LOGIN = "login.html"
-_LOGIN_PAGE = (
-    b"<!DOCTYPE html>\n<html><head><title>Login</title></head><body>Please log in.</body></html>\n"
+from faultfiles import (
+    FOR_EVER_S,
+    LOGIN,
+    LOGIN_PAGE,
+    Answer,
+    Request,
+    cut_out,
+    label_of,
+    multipart,
+    page,
+    redirect,
+    stamps_of,
 )
-_TYPES = {".tif": "image/tiff", ".xml": "application/xml", ".json": "application/json"}
-_REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 404: "Not Found"}
-_BOUNDARY = "3d6b6a416f9b5"
+
 _SHIFT = 16
 _LONG = 32 * 2**20
 _STATUS = re.compile(r"s(\d{3})(ra|once)?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A request, its path without token and faults."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    """Names in lower case."""
-    prefix: str
-    """What stands before the path, such as ``/token/s503:1:any/``."""
-    origin: str
-    """The server's own, such as ``http://127.0.0.1:8000``."""
-    ranges: tuple[tuple[int, int], ...] = ()
-    """First byte and the byte behind the last one of each range asked for."""
-
-    @property
-    def healthy(self) -> str:
-        """The same place without faults, in the same log."""
-        return f"/{self.prefix.split('/')[1]}/none/{quote(self.path)}"
-
-    @property
-    def scope(self) -> str:
-        if self.method == "HEAD":
-            return "head"
-        if self.path.endswith("/") or not self.path:
-            return "listing"
-        return "tile" if self.ranges and self.ranges[0][0] > 0 else "header"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What is sent, and how: all that HTTP allows, and some things that it does not."""
-
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    version: str = "1.1"
-    framing: Literal["length", "chunked", "close"] = "length"
-    """How the client learns where the body ends."""
-    claimed: int | None = None
-    """Content-Length, where it is not the body's."""
-    end: Literal["keep", "fin", "rst"] = "keep"
-    silent: bool = False
-    """Send nothing at all before `end`."""
-    pause_at: int | None = None
-    """Bytes of the body after which nothing comes for `pause_s`; -1 is before the head."""
-    pause_s: float = FOR_EVER_S
-    step: int = 2**18
-    """Bytes sent at once."""
-    gap_s: float = 0.0
-    """Seconds between them."""
-
-    @property
-    def head(self) -> bytes:
-        headers = dict(self.headers)
-        if self.framing == "length":
-            length = len(self.body) if self.claimed is None else self.claimed
-            headers["Content-Length"] = str(length)
-        elif self.framing == "chunked":
-            headers["Transfer-Encoding"] = "chunked"
-        if self.framing == "close" or self.version == "1.0":
-            headers["Connection"] = "close"
-        reason = _REASONS.get(self.status, "Trouble")
-        lines = [f"HTTP/{self.version} {self.status} {reason}", "Server: Apache"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-    def with_headers(self, **changed: str | None) -> Answer:
-        """Return it with headers changed or, by None, left out."""
-        names = {name.replace("_", "-"): value for name, value in changed.items()}
-        merged = {**self.headers, **names}
-        return replace(self, headers={k: v for k, v in merged.items() if v is not None})
-
-
-def right_answer(root: Path, request: Request, *, many: bool) -> Answer:
-    """Answer as Apache would."""
-    if request.method not in {"GET", "HEAD"}:
-        return page(405)
-    if request.path == LOGIN:
-        return page(200, _LOGIN_PAGE)
-    parts = request.path.split("/")
-    found = root.joinpath(*parts)
-    if ".." in parts or not found.exists() or (found.is_file() and not parts[-1]):
-        return page(404)
-    if found.is_file():
-        return _file_answer(found, request, many=many)
-    if request.path and not request.path.endswith("/"):
-        return _redirect(f"{request.origin}{request.prefix}{quote(request.path)}/")
-    return page(200, _listing(found, request).encode())
-
-
-def page(status: int, body: bytes = b"", **headers: str) -> Answer:
-    """Answer with a page of HTML."""
-    text = body or f"<html><body><h1>{status}</h1></body></html>\n".encode()
-    return Answer(
-        status=status, headers={"Content-Type": "text/html;charset=UTF-8"}, body=text
-    ).with_headers(**headers)
-
-
-def _redirect(location: str) -> Answer:
-    return page(302, Location=location)
-
-
-def asked_ranges(header: str | None, size: int) -> tuple[tuple[int, int], ...]:
-    """Resolve a Range header; empty where there is none or it can't be read."""
-    unit, _, spans = (header or "").partition("=")
-    found = []
-    for span in spans.split(",") if unit.strip() == "bytes" else ():
-        first, dash, last = span.strip().partition("-")
-        if not dash or not (first + last).isdigit():
-            return ()
-        if not first:
-            found.append((max(size - int(last), 0), size))
-        else:
-            found.append((int(first), min(int(last) + 1, size) if last else size))
-    return tuple(found)
-
-
-def _label(start: int, stop: int, size: int) -> str:
-    return f"bytes {start}-{stop - 1}/{size}"
-
-
-def _stamps(file: Path) -> dict[str, str]:
-    stat = file.stat()
-    return {
-        "Content-Type": _TYPES.get(file.suffix, "application/octet-stream"),
-        "Accept-Ranges": "bytes",
-        "ETag": f'"{stat.st_size:x}-{stat.st_mtime_ns // 1000:x}"',
-        "Last-Modified": formatdate(int(stat.st_mtime), usegmt=True),
-    }
-
-
-def _file_answer(file: Path, request: Request, *, many: bool) -> Answer:
-    size, headers, ranges = file.stat().st_size, _stamps(file), request.ranges
-    if any(start >= stop for start, stop in ranges):
-        return page(416, Content_Range=f"bytes */{size}")
-    if not ranges or (len(ranges) > 1 and not many):
-        return Answer(status=200, headers=headers, body=file.read_bytes())
-    if len(ranges) > 1:
-        return _multipart(file, ranges, headers)
-    ((start, stop),) = ranges
-    body = _cut_out(file, start, stop)
-    label = {"Content-Range": _label(start, stop, size)}
-    return Answer(status=206, headers={**headers, **label}, body=body)
-
-
-def _cut_out(file: Path, start: int, stop: int) -> bytes:
-    with file.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(stop - start)
-
-
-def _multipart(file: Path, ranges: tuple[tuple[int, int], ...], headers: dict[str, str]) -> Answer:
-    body = b""
-    for start, stop in ranges:
-        label = _label(start, stop, file.stat().st_size)
-        lines = ["", f"--{_BOUNDARY}", f"Content-type: {headers['Content-Type']}"]
-        head = "\r\n".join([*lines, f"Content-range: {label}", "", ""])
-        body += head.encode() + _cut_out(file, start, stop)
-    body += f"\r\n--{_BOUNDARY}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/byteranges; boundary={_BOUNDARY}"}
-    return Answer(status=206, headers={**headers, **kind}, body=body)
-
-
-def _listing(folder: Path, request: Request) -> str:
-    """Write the page of a folder as mod_autoindex does with HTMLTable."""
-    title = html.escape(f"Index of {request.prefix}{request.path}")
-    parent = quote(f"{request.prefix}{request.path}".rstrip("/").rpartition("/")[0] + "/")
-    rows = [f'<tr><td><a href="{parent}">Parent Directory</a></td><td>&nbsp;</td><td>-</td></tr>']
-    for entry in sorted(folder.iterdir()):
-        stat, is_folder = entry.stat(), entry.is_dir()
-        name = entry.name + "/" * is_folder
-        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(stat.st_mtime))
-        shown = "  - " if is_folder else f"{math.ceil(stat.st_size / 1024)}K"
-        rows.append(
-            f'<tr><td><a href="{quote(name)}">{html.escape(name)}</a></td>'
-            f'<td align="right">{when}  </td><td align="right">{shown}</td><td>&nbsp;</td></tr>'
-        )
-    table = "\n".join(rows)
-    return (
-        f"<html><head><title>{title}</title></head><body><h1>{title}</h1>\n"
-        f"<table>\n{table}\n</table></body></html>\n"
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,13 +55,16 @@ class Case:
 
 
 def _moved(case: Case, *, honest: bool) -> Answer:
+    ranges = case.request.ranges
+    if case.answer.status == 206 and len(ranges) > 1 and ranges[0][0] > 0 and not honest:
+        return multipart(case.file, ranges, stamps_of(case.file), off_by=_SHIFT)
     if case.part is None:
         return case.answer
     start, stop, size = case.part
     by = _SHIFT if stop + _SHIFT <= size else -min(_SHIFT, start)
-    moved = replace(case.answer, body=_cut_out(case.file, start + by, stop + by))
+    moved = replace(case.answer, body=cut_out(case.file, start + by, stop + by))
     return (
-        moved.with_headers(Content_Range=_label(start + by, stop + by, size)) if honest else moved
+        moved.with_headers(Content_Range=label_of(start + by, stop + by, size)) if honest else moved
     )
 
 
@@ -253,7 +72,7 @@ def _shorter(case: Case) -> Answer:
     if case.part is None:
         return case.answer
     start, _, size = case.part
-    label = _label(start, start + len(case.half), size)
+    label = label_of(start, start + len(case.half), size)
     return replace(case.answer, body=case.half).with_headers(Content_Range=label)
 
 
@@ -261,20 +80,20 @@ def _other_total(case: Case) -> Answer:
     if case.part is None:
         return case.answer
     start, stop, size = case.part
-    return case.answer.with_headers(Content_Range=_label(start, stop, size + 4096))
+    return case.answer.with_headers(Content_Range=label_of(start, stop, size + 4096))
 
 
 def _one_part(case: Case) -> Answer:
     if case.part is None:
         return case.answer
     headers = {k: v for k, v in case.answer.headers.items() if k != "Content-Range"}
-    return _multipart(case.file, case.request.ranges, headers)
+    return multipart(case.file, case.request.ranges, headers)
 
 
 def _whole(case: Case) -> Answer:
     if not case.file.is_file():
         return case.answer
-    return Answer(status=200, headers=_stamps(case.file), body=case.file.read_bytes())
+    return Answer(status=200, headers=stamps_of(case.file), body=case.file.read_bytes())
 
 
 def _flipped(case: Case) -> Answer:
@@ -286,7 +105,7 @@ def _flipped(case: Case) -> Answer:
 
 def _page_for_bytes(case: Case) -> Answer:
     length = len(case.answer.body)
-    body = (_LOGIN_PAGE * (length // len(_LOGIN_PAGE) + 1))[:length]
+    body = (LOGIN_PAGE * (length // len(LOGIN_PAGE) + 1))[:length]
     return replace(case.answer, body=body).with_headers(Content_Type="text/html")
 
 
@@ -302,8 +121,8 @@ def _replaced(case: Case, **stamps: str) -> Answer:
     if case.part is None or not new.exists():
         return answer
     start, stop, _ = case.part
-    label = _label(start, stop, new.stat().st_size)
-    body = _cut_out(new, start, stop)
+    label = label_of(start, stop, new.stat().st_size)
+    body = cut_out(new, start, stop)
     return replace(answer, body=body).with_headers(Content_Range=label)
 
 
@@ -330,7 +149,7 @@ def _other_host(case: Case) -> Answer:
         port = case.request.origin.rpartition(":")[2]
         target = f"{target}:{port}{case.request.healthy}"
     scheme = case.request.origin.partition(":")[0]
-    return _redirect(target if "://" in target else f"{scheme}://{target}")
+    return redirect(target if "://" in target else f"{scheme}://{target}")
 
 
 def _here(case: Case) -> str:
@@ -364,13 +183,13 @@ SPOILERS: dict[str, Callable[[Case], Answer]] = {
     "slow": lambda c: replace(
         c.answer, step=max(int(float(c.argument or 200_000) / 20), 1), gap_s=0.05
     ),
-    "redirloop": lambda c: _redirect(_here(c)),
+    "redirloop": lambda c: redirect(_here(c)),
     "redirhost": _other_host,
-    "redirfile": lambda c: _redirect(c.argument or "file:///etc/passwd"),
-    "redirhttp": lambda c: _redirect(
+    "redirfile": lambda c: redirect(c.argument or "file:///etc/passwd"),
+    "redirhttp": lambda c: redirect(
         f"http://{c.request.origin.partition('//')[2]}{c.request.healthy}"
     ),
-    "redirlogin": lambda c: _redirect(f"{c.request.prefix}{LOGIN}"),
+    "redirlogin": lambda c: redirect(f"{c.request.prefix}{LOGIN}"),
     "full200": _whole,
     "nocr": lambda c: c.answer.with_headers(Content_Range=None),
     "nocr_short": lambda c: replace(c.answer, body=c.half).with_headers(Content_Range=None),
@@ -385,7 +204,7 @@ SPOILERS: dict[str, Callable[[Case], Answer]] = {
     "flip": _flipped,
     "ctype_html": lambda c: c.answer.with_headers(Content_Type="text/html"),
     "gzip": _zipped,
-    "html200": lambda c: page(200, _LOGIN_PAGE),  # noqa: ARG005 - all kinds take a case
+    "html200": lambda c: page(200, LOGIN_PAGE),  # noqa: ARG005 - all kinds take a case
     "html206": _page_for_bytes,
     "etagswap": lambda c: _replaced(c, ETag='"0-0"', Last_Modified="Thu, 01 Jan 2026 00:00:00 GMT"),
     "mirror_etag": lambda c: c.answer.with_headers(ETag='"0-1"'),

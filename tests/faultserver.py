@@ -30,7 +30,8 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from faultkinds import Answer, Request, asked_ranges, check_kind, page, right_answer, spoil
+from faultfiles import Answer, Request, asked_ranges, page, right_answer
+from faultkinds import check_kind, spoil
 
 HOST = "127.0.0.1"
 _CONTROL = "_control"
@@ -126,6 +127,7 @@ class FaultServer:
         self._books: dict[tuple[str, str], _Book] = {}
         self._logs: dict[str, list[Entry]] = defaultdict(list)
         self._healed: set[str] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._link_free_at = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
@@ -205,15 +207,20 @@ class FaultServer:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while await self._exchange(reader, writer):
                 pass
+            writer.close()
+            await writer.wait_closed()
+            self._writers.discard(writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has gone, or the server ends
-        finally:
-            writer.transport.abort() if self._over.is_set() else writer.close()
+            writer.transport.abort()  # the client has gone, or the server ends
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Read a request and answer it; tell whether another may follow."""
