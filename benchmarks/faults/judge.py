@@ -11,6 +11,9 @@ import numpy as np
 from _data import NODATA
 from numpy.typing import NDArray
 
+_PLACES = ("url", "item", "band")
+_RANGE = re.compile(r"\bbytes[ =:]+\d+ ?- ?\d+|\bblock \(|\b\d+\.\.=?\d+\b")
+
 Verdict = Literal["right", "wrong", "error", "hung", "died"]
 
 
@@ -124,15 +127,14 @@ def names(outcome: Outcome, *, item: str, band: str) -> dict[str, bool]:
     Returns
     -------
     dict of str to bool
-        ``URL``, ``item``, ``band`` and ``range``: bytes, or the block of a file's table.
-        The URL's own text counts for the URL only, that of a band for the band when it stands
-        by itself.
+        ``URL``, ``item``, ``band`` and ``range``: bytes, or the block of a file's table. All
+        that stands in the text or in the error's attributes counts.
     """
-    text = outcome.error
-    bare = re.sub(r"\S*://\S+|\S+\.tif\b", " ", text)
+    facts = outcome.facts
+    text = " ".join([outcome.error, *(str(facts[name]) for name in _PLACES if name in facts)])
     return {
         "URL": "://" in text and ".tif" in text,
-        "item": item in bare or outcome.facts.get("item") == item,
-        "band": bool(re.search(rf"\b{re.escape(band)}\b", bare)),
-        "range": bool(re.search(r"\bbytes[ =]\d+-\d+|\bblock \(|\b\d+\.\.\d+\b", bare)),
+        "item": item in text,
+        "band": bool(re.search(rf"(?:\b|_){re.escape(band)}\b", text)),
+        "range": bool(facts.get("byte_range") or facts.get("block")) or bool(_RANGE.search(text)),
     }
