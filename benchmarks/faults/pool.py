@@ -43,8 +43,8 @@ class Task:
     """Seed of the dice, and name of the log; a new one for every run where it is empty."""
     accepted: Sequence[NDArray[Any]] = ()
     """Right answers, where they are not the window's pixels."""
-    url: str = ""
-    """The archive, where it is not below the server's root."""
+    href: str = ""
+    """What a catalogue has in the place of each file's URL."""
 
 
 class Child:
@@ -166,13 +166,17 @@ class Pool:
 
     def run(self, task: Task) -> Outcome:
         """Run once and judge."""
+        return self.run_for_pixels(task)[0]
+
+    def run_for_pixels(self, task: Task) -> tuple[Outcome, NDArray[Any] | None]:
+        """Run once, judge, and give the pixels too, where some came."""
         job, url = self._job(task)
         answer = self._children[task.reader].run(job)
         saved = Path(job["scratch"]) / "pixels.npy"
         pixels = np.load(saved) if saved.exists() and answer["kind"] == "pixels" else None
         saved.unlink(missing_ok=True)
         right = task.accepted or [scene.expected(task.months, task.bands)]
-        return judge(answer, pixels, right, url)
+        return judge(answer, pixels, right, url), pixels
 
     def run_all(self, tasks: Iterable[Task], *, at_once: int, title: str = "") -> list[Outcome]:
         """Run many, in their order where one at a time."""
@@ -182,12 +186,14 @@ class Pool:
             return list(threads.map(self.run, tasks))
 
     def _job(self, task: Task) -> tuple[dict[str, Any], str]:
-        url = task.url or self.server.url(task.fault, task.folder, task.token)
+        url = self.server.url(task.fault, task.folder, task.token)
         scratch = self.scratch / str(next(self._numbers))
         scratch.mkdir()
         job = scene.job(url, months=task.months, bands=task.bands)
         job |= {"scratch": str(scratch), "limit_s": task.limit_s}
-        if task.reader == OURS:
+        if task.href:
+            job["files"] = [{**file, "url": task.href} for file in job["files"]]
+        elif task.reader == OURS:
             inventory = self._inventory(task, job)
             (scratch / "inventory").write_bytes(pickle.dumps(inventory))
             job["inventory"] = str(scratch / "inventory")

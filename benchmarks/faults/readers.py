@@ -33,6 +33,14 @@ class Reader:
     """Whether it knows items and bands, not only URLs."""
 
 
+def ours(job: Job) -> Run:
+    """``open_l3a`` with an inventory in hand, or with the items of a catalogue."""
+    if "inventory" in job:
+        return _readers.ours(job, chunks="auto", listing=False)
+    items = {"type": "FeatureCollection", "features": _readers.stac_items(job)}
+    return _readers.ours({**job, "archive": items}, chunks="auto", listing=True)
+
+
 def fsspec_tifffile(job: Job) -> Run:
     """Open the file with fsspec, and unpack with tifffile the blocks that the window touches."""
     import fsspec  # noqa: PLC0415 - as in ``_readers``
@@ -112,7 +120,7 @@ READERS: dict[str, Reader] = {
         Reader(
             name=OURS,
             environment="ours",
-            prepare=partial(_readers.ours, chunks="auto", listing=False),
+            prepare=ours,
             settings="defaults, inventory in hand",
         ),
         Reader(
