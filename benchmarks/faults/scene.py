@@ -23,6 +23,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 TILE = "32UPC"
+NODATA = _data.NODATA
 MONTHS = tuple(range(1, 13))
 BANDS = _data.BANDS
 SEEDS = 6

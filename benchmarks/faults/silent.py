@@ -17,14 +17,15 @@ PASSING: dict[int, tuple[str, ...]] = {
     6: ("reset0",), 7: ("close0",), 8: ("closemid",), 9: ("resetmid",), 15: ("stall",),
     16: ("stall0",), 19: ("s429",), 20: ("s500",), 21: ("s502",), 22: ("s503",), 23: ("s504",),
     24: ("s408",), 25: ("s522", "s524"), 26: ("s429ra:1", "s503ra:1"), 30: ("s416",),
-    31: ("s404once",), 46: ("keepalive-close",),
+    31: ("s404once",), 35: ("redirlogin",),
+    46: ("keepalive-close",),
 }  # fmt: skip
 """Rows of faults that pass by themselves: each range is hit once."""
 LASTING: dict[int, tuple[str, ...]] = {
     10: ("short_cl",), 11: ("short_chunked",), 12: ("short_nocl",), 13: ("short_honest",),
     14: ("long", "long_chunked", "long_wire"), 17: ("drip",), 18: ("slow",), 27: ("s404",),
     28: ("s401", "s403"), 29: ("s410", "s451"), 32: ("redirloop",), 33: ("redirhost",),
-    34: ("redirfile", "redirhttp"), 35: ("redirlogin",), 36: ("full200",), 37: ("nocr",),
+    34: ("redirfile", "redirhttp"), 36: ("full200",), 37: ("nocr",),
     38: ("shift_honest",), 39: ("badtotal",), 40: ("multipart",), 41: ("shift_lying", "zeros"),
     42: ("flip",), 43: ("ctype_html", "gzip"), 44: ("html200", "html206"),
     45: ("mirror_etag",), 47: ("http10",),
