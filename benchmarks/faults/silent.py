@@ -37,7 +37,7 @@ AGAIN = ("s500", "s503", "reset0", "closemid", "stall0")
 """Faults of the first kind that are also tried lasting, with two layouts."""
 UNKNOWABLE = {"shift_lying": ("lzw", "raw"), "zeros": ("raw",), "flip": ("lzw", "raw", "cog")}
 """Layouts in which no reader can tell: no checksum of the codec, no leader and trailer."""
-_LIMIT_S, _OURS_LIMIT_S = 20.0, 50.0
+_LIMIT_S, _OURS_LIMIT_S = 20.0, 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
