@@ -45,7 +45,8 @@ def _tifffile(path: Path) -> Any:
         across = -(-page.imagewidth // page.tilewidth)
         for number in (0, 1, across, across + 1):
             offset, count = page.dataoffsets[number], page.databytecounts[number]
-            data = opened.seek(offset) or opened.read(count)
+            opened.seek(offset)
+            data = opened.read(count)
             block, (*_, top, left, _), _ = page.decode(data or None, number)
             if block is not None:
                 part = result[top:, left:][: block.shape[1], : block.shape[2]]

@@ -53,7 +53,8 @@ def fsspec_tifffile(job: Job) -> Run:
             result = np.full((height, width), NODATA, np.int16)
             for number in _touched(page, (row, col, height, width)):
                 offset, count = page.dataoffsets[number], page.databytecounts[number]
-                data = opened.seek(offset) and opened.read(count)
+                opened.seek(offset)
+                data = opened.read(count)
                 block, (*_, top, left, _), _ = page.decode(data or None, number)
                 if block is not None:
                     _paste(result, block[0, :, :, 0], top - row, left - col)
