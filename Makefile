@@ -23,7 +23,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint bench bench-quick audit clean
+.PHONY: help venv demo test lint bench bench-quick bench-faults audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ bench: $(STAMP)  ## All benchmarks
 
 bench-quick: $(STAMP)  ## The same in a few minutes: one run each, fewer contenders
 	"$(BIN)/python" benchmarks/run.py --quick $(ARGS)
+
+bench-faults: $(STAMP)  ## What goes wrong, and who notices (ARGS=--quick for samples)
+	"$(BIN)/python" benchmarks/faults/run.py $(ARGS)
 
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt
 	@$(INTO_VENV) --group audit

@@ -135,7 +135,7 @@ def _measure(reader: str, job: dict[str, Any], scratch: Path) -> dict[str, Any]:
         pixels = run()
         answer: dict[str, Any] = {"kind": "pixels", "wall_s": time.perf_counter() - begun}
         np.save(scratch / "pixels.npy", pixels)
-    except BaseException as error:  # noqa: BLE001 - a panic of Rust is no Exception
+    except BaseException as error:
         answer = {"kind": "error", "wall_s": time.perf_counter() - begun, **_told(error)}
     # in their order: _asyncio before asyncio breaks both
     answer["imported"] = [name for name in sys.modules if name not in known]

@@ -18,16 +18,20 @@ _PARTS = ("URL", "item", "band", "range")
 def run(pool: Pool) -> Report:
     """Read the errors of the whole catalogue, which ``silent`` ran if it was asked for."""
     readers = pool.readers()
-    layouts = ("deflate", "raw") if pool.quick else tuple(scene.LAYOUTS)
+    layouts = ("raw",) if pool.quick else tuple(scene.LAYOUTS)
     if not any(key.startswith("silent") for key in pool.kept):
-        layouts = ("deflate",)
+        layouts = ("raw",) if pool.quick else ("deflate",)
     results = silent.outcomes(pool, readers, layouts)
     raised = {
         name: [(trial, o) for trial, o in results[name] if o.verdict == "error"] for name in readers
     }
     rows = {name: _row([outcome for _, outcome in raised[name]]) for name in readers}
     peers = [name for name in readers if name != OURS and rows[name]["errors"]]
-    best = max(peers, key=lambda name: rows[name]["all"] / rows[name]["errors"], default=None)
+    best = max(
+        peers,
+        key=lambda n: (rows[n]["all"] / rows[n]["errors"], rows[n]["URL"] / rows[n]["errors"]),
+        default=None,
+    )
     ours = rows.get(OURS)
     lacking = [f"{trial.row} {trial.name}" for trial, o in raised.get(OURS, []) if not _whole(o)]
     return Report(
@@ -35,7 +39,10 @@ def run(pool: Pool) -> Report:
         figures=[
             Figure(
                 text="errors that name URL, item, band and range",
-                peer=f"{best} {rows[best]['all']} of {rows[best]['errors']}" if best else "-",
+                peer=f"{best} {rows[best]['all']} of {rows[best]['errors']} "
+                f"(the URL {rows[best]['URL']})"
+                if best
+                else "-",
                 ours=f"{ours['all']} of {ours['errors']}" if ours else "-",
                 goal="100 %",
                 verdict=reached(ours["all"] == ours["errors"] if ours else None),
@@ -45,8 +52,10 @@ def run(pool: Pool) -> Report:
         rows=[[name, *map(str, rows[name].values())] for name in readers],
         notes=(
             "Judged is the error's own text, and its attributes where it has any; not its causes.",
-            "The name of a file holds item and band, so whoever names the URL names these too. "
-            "A block of the file's table counts as a range.",
+            (
+                "The name of a file holds item and band, so whoever names the URL names these too. "
+                "A block of the file's table counts as a range."
+            ),
             *([f"Ours lack: {', '.join(sorted(set(lacking)))}."] if lacking else []),
         ),
     )

@@ -38,8 +38,8 @@ def run(pool: Pool) -> Report:
             [what, *(str(tally[key]) for key in _KEYS)] for what, tally in found.items() if tally
         ],
         notes=(
-            "The same files are written again and again, over those that are there, and compared "
-            "pixel by pixel with the arrays that may be in them.",
+            ("The same files are written again and again, over those that are there, and compared "
+            "pixel by pixel with the arrays that may be in them."),
         ),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Lure:
     """One way to lead a reader elsewhere; TOKEN stands for the token of a run."""
 
     name: str
-    fault: Fault = Fault()
+    fault: Fault = field(default_factory=Fault)
     href: str = ""
     """What the catalogue has instead of the file's URL."""
     folder: str = "deflate"
@@ -59,7 +59,9 @@ def run(pool: Pool) -> Report:
         figures=[
             Figure(
                 text="bytes from hosts and paths that are not allowed",
-                peer=f"{best} {sent[best]}, by {fallen[best]} of {len(lures)} ways" if best else "-",
+                peer=f"{best} {sent[best]}, by {fallen[best]} of {len(lures)} ways"
+                if best
+                else "-",
                 ours="-" if ours is None else f"{ours}, by {fallen[OURS]} of {len(lures)} ways",
                 goal="0",
                 verdict=reached(None if ours is None else ours == 0),
@@ -68,9 +70,11 @@ def run(pool: Pool) -> Report:
         head=("reader", *(lure.name for lure in lures)),
         rows=[[name, *(text for _, text in cells[name])] for name in readers],
         notes=(
-            "Bytes: bodies that the server sent under its other name, or pixels of the local file, "
-            "two bytes each. Readers without a catalogue are given the href as their URL; "
-            "lazycogs gets one store for the archive, as it can't make one for plain http.",
+            (
+                "Bytes: bodies that the server sent under its other name, or pixels of the local "
+                "file, two bytes each. Readers without a catalogue are given the href as their URL; "
+                "lazycogs gets one store for the archive, as it can't make one for plain http."
+            ),
         ),
     )
 
@@ -91,7 +95,7 @@ def _lures(pool: Pool, canary: Path) -> Iterator[Lure]:
     for name, target in targets.items():
         folder = f"lures/vrt-{name.replace(' ', '-')}"
         made = scene.file_of(pool.root, folder)
-        made.parent.mkdir(parents=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text(_vrt(target, raw=name.startswith("raw")))
         yield Lure(name=f"VRT of a {name}, as .tif", folder=folder, local=name != "URL")
 

@@ -69,8 +69,10 @@ def run(pool: Pool) -> Report:
         rows=[[name, *_cells(tally)] for name, tally in tallies.items()],
         notes=(
             f"A hang is {_HANG_S:.0f} s without an end; peers have at most 14 GB of addresses.",
-            "Other pixels: read without an error, but not the original's. Where a tag became "
-            "another that is legal, or a codec has no checksum, nobody can tell.",
+            (
+                "Other pixels: read without an error, but not the original's. Where a tag became "
+                "another that is legal, or a codec has no checksum, nobody can tell."
+            ),
             *[note for tally in tallies.values() for note in tally.notes],
         ),
     )
@@ -96,7 +98,12 @@ def _ours(share: int) -> Tally:
         tally.mutants += share
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, cwd=_ROOT, timeout=_OURS_LIMIT_S, check=False
+                command,
+                capture_output=True,
+                text=True,
+                cwd=_ROOT,
+                timeout=_OURS_LIMIT_S,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             tally.hangs += 1
@@ -143,9 +150,7 @@ def _peer(python: Path, tool: str, folder: Path, right: Sequence[str]) -> Tally:
 def _read_on(python: Path, tool: str, folder: Path, right: Sequence[str], tally: Tally) -> None:
     """Read until the process ends, of itself or not."""
     command = [str(python), str(_CHILD), tool, str(folder), str(tally.mutants)]
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_pass_on, args=(child, lines), daemon=True).start()
     wait = 30.0  # the first one imports
@@ -199,8 +204,9 @@ def _figures(tallies: dict[str, Tally]) -> list[Figure]:
             else f"{best} {peers[best].peak_mb:.0f} MB"
             if best
             else "-",
-            ours="-" if mine is None else f"{mine:.0f} of {ours.mutants}" * (value != "peak_mb")
-            or f"{mine:.0f} MB",
+            ours="-"
+            if mine is None
+            else f"{mine:.0f} of {ours.mutants}" * (value != "peak_mb") or f"{mine:.0f} MB",
             goal=goal,
             verdict=reached(None if mine is None else mine <= most),
         )

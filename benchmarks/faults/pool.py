@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from faults import scene
 from faults.judge import Outcome, judge
-from faults.readers import OURS, READERS
+from faults.readers import OURS, QUICK, READERS
 from faults.server import Fault, FaultServer
 
 _WARM_LIMIT_S = 120.0
@@ -133,9 +133,11 @@ class Pool:
         self._numbers = itertools.count()
 
     def __enter__(self) -> Pool:
+        """Return it."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the readers' processes, and leave no file."""
         for child in self._children.values():
             child.close()
         for path in sorted(self.scratch.rglob("*"), reverse=True):
@@ -144,7 +146,8 @@ class Pool:
 
     def readers(self, *, cubes: bool = False) -> list[str]:
         """Names of those that take part and can run here, with everything imported."""
-        asked = [n for n, r in READERS.items() if (n in self.only or not self.only)]
+        wanted = self.only or (QUICK if self.quick else READERS)
+        asked = [name for name in READERS if name in wanted]
         return [n for n in asked if (READERS[n].cubes or not cubes) and self._start(n)]
 
     def _start(self, name: str) -> bool:
@@ -200,7 +203,7 @@ class Pool:
         return job, url
 
     def _inventory(self, task: Task, job: Mapping[str, Any]) -> Any:
-        """What the package finds in the folder on disk, at the server's place."""
+        """Give what the package finds in the folder on disk, at the server's place."""
         from _readers import aoi  # noqa: PLC0415 - geopandas, once
 
         from s2l3a_xr import search_l3a  # noqa: PLC0415

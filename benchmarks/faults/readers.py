@@ -190,3 +190,6 @@ READERS: dict[str, Reader] = {
         ),
     )
 }
+
+QUICK = (OURS, "lazycogs", "odc-stac", "stackstac", "rasterio, GDAL_NUM_THREADS")
+"""Who takes part in a quick run."""

@@ -51,7 +51,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in x) + " |" for x in lines)
 
 
-def reached(value: bool | None) -> Reached:  # noqa: FBT001 - a verdict is a bool
+def reached(value: bool | None) -> Reached:
     """Name a verdict; None is of something that did not run."""
     if value is None:
         return "not measured"

@@ -48,8 +48,10 @@ def run(pool: Pool) -> Report:
         head=("reader", *WAITS),
         rows=[[name, *cells[name]] for name in readers],
         notes=(
-            "Of the ranges that were asked for again: time from the refusal to the next request "
-            "that begins or ends at the same byte.",
+            (
+                "Of the ranges that were asked for again: time from the refusal to the next "
+                "request that begins or ends at the same byte."
+            ),
         ),
     )
 

@@ -121,7 +121,7 @@ def file_of(root: Path, folder: str) -> Path:
 
 
 def successor() -> NDArray[np.int16]:
-    """Pixels of the window, shape (1, 1, 512, 512), of the file that may take the first one's place."""
+    """Pixels of the window, shape (1, 1, 512, 512), of the file that may replace the first."""
     part = slice(SHIFT_PX, SHIFT_PX + WINDOW_PX)
     return square(1)[None, None, part, part]
 

@@ -28,6 +28,7 @@ class Fault:
     scope: str = "tile"
 
     def __str__(self) -> str:
+        """Write it as URLs have it."""
         return "none" if self.kind == "none" else f"{self.kind}:{self.often}:{self.scope}"
 
 
@@ -41,9 +42,11 @@ class FaultServer:
         self.origin = self._process.stdout.readline().strip()
 
     def __enter__(self) -> FaultServer:
+        """Return it."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the server."""
         self._process.terminate()
         self._process.wait(10)
 

@@ -43,8 +43,10 @@ def run(pool: Pool) -> Report:
         head=("reader", "survived", "longest stall cured", "longest other cured", "not survived"),
         rows=[_row(name, results[name]) for name in readers],
         notes=(
-            f"Cut off after {limit:.0f} s. 14 faults strike ranges of the data, 4 (with `header:`)"
-            " those from byte 0; `ra:1` announces a wait of 1 s.",
+            (
+                f"Cut off after {limit:.0f} s. 14 faults strike ranges of the data, 4 (with "
+                "`header:`) those from byte 0; `ra:1` announces a wait of 1 s."
+            ),
             "The peers run side by side, ours alone.",
         ),
     )

@@ -193,9 +193,7 @@ FILES: tuple[Spoilt, ...] = (
     ),
     Spoilt(row=53, name="huge_count", make=_edit(lambda e: e.entry(_OFFSETS, "I", 2**32 - 1))),
     Spoilt(row=53, name="wrong_type", make=_edit(lambda e: e.entry(_OFFSETS, "H", 12))),
-    Spoilt(
-        row=53, name="tag_twice", make=_edit(lambda e: e.entries(lambda old: [old[0], *old]))
-    ),
+    Spoilt(row=53, name="tag_twice", make=_edit(lambda e: e.entries(lambda old: [old[0], *old]))),
     Spoilt(
         row=53,
         name="tag_missing",
@@ -205,9 +203,7 @@ FILES: tuple[Spoilt, ...] = (
             )
         ),
     ),
-    Spoilt(
-        row=54, name="past_end", make=_edit(lambda e: e.block(len(e.data) + 9999, e.count))
-    ),
+    Spoilt(row=54, name="past_end", make=_edit(lambda e: e.block(len(e.data) + 9999, e.count))),
     Spoilt(row=55, name="count_half", make=_edit(lambda e: e.block(e.offset, e.count // 2))),
     Spoilt(row=55, name="count_huge", make=_edit(lambda e: e.block(e.offset, 2**31 - 1))),
     Spoilt(row=56, name="sparse", make=_edit(lambda e: e.block(0, 0)), sparse=True),

@@ -48,15 +48,19 @@ def run(pool: Pool) -> Report:
             for name in readers
         ],
         notes=(
-            f"Cut off after {limit:.0f} s. An attempt lasts from a request's arrival at the "
-            "server to the client's hanging up.",
+            (
+                f"Cut off after {limit:.0f} s. An attempt lasts from a request's arrival at the "
+                "server to the client's hanging up."
+            ),
         ),
     )
 
 
 def _longest_attempt(pool: Pool, outcome: Outcome) -> float:
     log = pool.server.log(outcome.url)
-    return max((x["finished"] - x["received"] for x in log if x["kind"] and x["finished"]), default=0)
+    return max(
+        (x["finished"] - x["received"] for x in log if x["kind"] and x["finished"]), default=0
+    )
 
 
 def _cell(outcome: Outcome, limit: float) -> str:
