@@ -46,7 +46,7 @@ def run(pool: Pool) -> Report:
 
 def _turns(pool: Pool, names: Iterable[str]) -> list[tuple[float, str]]:
     """Share and reader of every run, in order."""
-    repeat = 2 if pool.quick else pool.repeat
+    repeat = 1 if pool.quick else pool.repeat
     return [
         (share, name)
         for share in SHARES

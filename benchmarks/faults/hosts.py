@@ -71,8 +71,8 @@ def run(pool: Pool) -> Report:
         rows=[[name, *(text for _, text in cells[name])] for name in readers],
         notes=(
             (
-                "Bytes: bodies that the server sent under its other name, or pixels of the local "
-                "file, two bytes each. Readers without a catalogue are given the href as their URL; "
+                "Bytes: bodies that the server sent under its other name, or pixels of the "
+                "local file, two bytes each. Readers without a catalogue are given the href as their URL; "
                 "lazycogs gets one store for the archive, as it can't make one for plain http."
             ),
         ),

@@ -19,7 +19,7 @@ _LIMIT_S, _ATTEMPT_GOAL_S, _END_GOAL_S = 60.0, 12.0, 30.0
 def run(pool: Pool) -> Report:
     """Let all wait at the same time: waiting costs nothing."""
     readers = pool.readers()
-    limit = 45.0 if pool.quick else _LIMIT_S
+    limit = 40.0 if pool.quick else _LIMIT_S
     pairs = [(name, what) for name in readers for what in SILENCES]
     tasks = [Task(reader=n, fault=SILENCES[what], limit_s=limit) for n, what in pairs]
     outcomes = dict(
