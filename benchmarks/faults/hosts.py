@@ -71,9 +71,12 @@ def run(pool: Pool) -> Report:
         rows=[[name, *(text for _, text in cells[name])] for name in readers],
         notes=(
             (
-                "Bytes: bodies that the server sent under its other name, or pixels of the "
-                "local file, two bytes each. Readers without a catalogue are given the href as their URL; "
-                "lazycogs gets one store for the archive, as it can't make one for plain http."
+                "Bytes: bodies that the server sent under its other name, or pixels of the file on "
+                "this machine, two bytes each."
+            ),
+            (
+                "Readers without a catalogue are given the href as their URL; lazycogs gets one store "
+                "for the archive, as it can't make one for plain http."
             ),
         ),
     )
