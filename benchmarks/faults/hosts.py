@@ -75,7 +75,7 @@ def run(pool: Pool) -> Report:
                 "this machine, two bytes each."
             ),
             (
-                "Readers without a catalogue are given the href as their URL; lazycogs gets one store "
+                "Readers without a catalogue get the href as their URL; lazycogs has one store "
                 "for the archive, as it can't make one for plain http."
             ),
         ),
