@@ -44,8 +44,9 @@ demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the
 test: $(STAMP)  ## All tests (ARGS="-k tiles" for some)
 	"$(BIN)/python" -m pytest -q $(ARGS)
 
-faults: $(STAMP)  ## What can go wrong, at length: 10 000 chunks, 100 kills
-	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q tests/test_faults_process.py -k 10000 $(ARGS)
+faults: $(STAMP)  ## What can go wrong, at length: every fault everywhere, 10 000 chunks, 100 kills
+	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_network.py \
+		tests/test_faults_process.py $(ARGS)
 	"$(BIN)/python" benchmarks/faults/kills.py --kills 100
 
 lint: $(STAMP)  ## Linter, format and types

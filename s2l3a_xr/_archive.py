@@ -211,7 +211,7 @@ class FolderArchive:
     async def entries(
         self, session: Session, folder: str, *, may_be_empty: bool = True
     ) -> tuple[Entry, ...]:
-        """List a folder below the archive; unless it is local, it is remembered for some minutes.
+        """List a folder below the archive; on a server, what is in it is remembered for minutes.
 
         Parameters
         ----------
@@ -243,6 +243,8 @@ class FolderArchive:
 
         key = (url, int(time.monotonic() // _FRESH_S))
         entries: tuple[Entry, ...] = await session.listings.get(key, read)
+        if not entries:  # what is not there now may be there again in a moment
+            session.listings.forget(key)
         return entries
 
 

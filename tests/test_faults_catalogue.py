@@ -402,6 +402,14 @@ def test_71_a_folder_that_is_not_there_is_nothing(site):
     assert len(site.asked) == 1
 
 
+def test_31_a_folder_that_was_not_there_for_a_moment_is_asked_for_again(site):
+    assert products(site) == ()
+    site.pages[YEAR] = page(*links(NAME + "/"))
+    assert len(products(site)) == 1
+    assert len(products(site)) == 1
+    assert len(site.asked) == 2  # what is there is remembered
+
+
 def test_71_a_product_without_files_is_told_as_gone(site):
     site.pages["/files/"] = page(*links("32/"))
     site.pages["/files/32/U/PC/"] = page(*links("2021/"))
