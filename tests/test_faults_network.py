@@ -6,8 +6,6 @@ E is an error at once, and pixels are right or there are none.
 
 from __future__ import annotations
 
-import math
-import os
 import pickle
 import threading
 import time
@@ -19,7 +17,6 @@ import numpy as np
 import pytest
 import rasterio.shutil
 import shapely
-from faultkinds import SPOILERS
 from faultserver import FaultServer
 
 import s2l3a_xr
@@ -603,58 +600,3 @@ def test_identity_is_asked_for(site):
     url = site.url(path=FILES)
     check_pixels(opened(url))
     assert {e.headers["accept-encoding"] for e in tif_requests(site, url)} == {"identity"}
-
-
-# at length: ``make faults``
-
-LONG = pytest.mark.skipif(not os.environ.get("S2L3A_FAULTS"), reason="long; make faults runs it")
-UNSEEN = {"flip": {DEFLATE}, "zeros": {DEFLATE, COG}, "shift_lying": {DEFLATE, COG}}
-"""Layouts in which a kind can be told at all (FAULTS' rows with a dagger aside)."""
-EVERY_KIND = sorted({*SPOILERS, *STATUSES, "s401", "s403", "s404", "s410", "s416", "s451"})
-
-
-@pytest.mark.slow
-@LONG
-@pytest.mark.parametrize("scope", ["header", "tile", "listing", "any"])
-@pytest.mark.parametrize("amount", [{"count": 1}, {"count": math.inf}, {"p": 0.4}], ids=str)
-@pytest.mark.parametrize("kind", EVERY_KIND)
-def test_any_fault_anywhere_leaves_right_pixels_or_an_error_that_names_its_place(
-    site, kind, amount, scope
-):
-    argument = ":20000000" if kind == "slow" else ""
-    settings = {"idle_timeout_s": 0.3, "give_up_s": 3.0, "max_attempts": 4}
-    for month in (DEFLATE, RAW, LZW, COG):
-        if month not in UNSEEN.get(kind, {month}):
-            continue
-        url = site.url(kind + argument, **amount, scope=scope, path=FILES)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", S2L3AWarning)  # of a gone file, of no Content-Range
-            try:
-                da = opened(url, month=month, settings=settings, missing="raise")
-            except S2L3AError as exc:
-                assert scope in {"listing", "any"}
-                assert str(exc)  # noqa: PT017
-            else:
-                right_or_error(da, month=month)
-
-
-@pytest.mark.slow
-@LONG
-@pytest.mark.parametrize("run", range(10))
-@pytest.mark.parametrize("p", [0.05, 0.2, 0.4])
-def test_many_passing_faults_cost_no_pixel(sample_root, p, run):
-    """Section 2b: 28 files of which every request may fail."""
-    kinds = "s500+s502+s503+s504+s429+reset0+closemid+resetmid"
-    aoi = (11.70, 51.94, 11.76, 51.98)
-    with FaultServer(sample_root) as running:
-        whole, faulty = (
-            s2l3a_xr.open_l3a(
-                aoi, years=2021, months=[3, 4, 5, 6, 8, 9, 10], archive=url,
-                transport=Transport(max_connections=16 + run),  # a session of its own
-            )
-            for url in (
-                running.url(path=FILES),
-                running.url(kinds, p=p, path=FILES, token=f"run{run}"),
-            )
-        )  # fmt: skip
-        np.testing.assert_array_equal(faulty.to_numpy(), whole.to_numpy())
