@@ -127,7 +127,7 @@ class FaultServer:
         self._books: dict[tuple[str, str], _Book] = {}
         self._logs: dict[str, list[Entry]] = defaultdict(list)
         self._healed: set[str] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
         self._link_free_at = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
@@ -196,7 +196,7 @@ class FaultServer:
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(
-            self._connection, HOST, self.port, ssl=self.tls, backlog=1024
+            self._accept, HOST, self.port, ssl=self.tls, backlog=1024
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -207,20 +207,23 @@ class FaultServer:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        for writer in self._writers:
+        for writer in self._writers.values():
             writer.transport.abort()
         await asyncio.sleep(0.01)
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Known before its task begins: one that never begins can't clean up.
+        self._writers[asyncio.ensure_future(self._connection(reader, writer))] = writer
+
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             while await self._exchange(reader, writer):
                 pass
             writer.close()
             await writer.wait_closed()
-            self._writers.discard(writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             writer.transport.abort()  # the client has gone, or the server ends
+        self._writers.pop(asyncio.current_task(), None)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Read a request and answer it; tell whether another may follow."""
