@@ -129,6 +129,7 @@ class L3AAccessor:
         profile: Profile = "compressed",
         overwrite: bool = False,
         progress: bool = True,
+        max_bytes: float | None = 20_000_000_000,
     ) -> list[Path]:
         """Write one GeoTIFF for each month and band, see `s2l3a_xr.to_geotiff`.
 
@@ -142,6 +143,8 @@ class L3AAccessor:
             Replace files that hold something else.
         progress : bool, default True
             Show a bar on stderr.
+        max_bytes : float or None, default 20 GB
+            Most bytes that all files still to be written may have unpacked; None for no limit.
 
         Returns
         -------
@@ -151,7 +154,12 @@ class L3AAccessor:
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
 
         return to_geotiff(
-            self._da, directory, profile=profile, overwrite=overwrite, progress=progress
+            self._da,
+            directory,
+            profile=profile,
+            overwrite=overwrite,
+            progress=progress,
+            max_bytes=max_bytes,
         )
 
     def quicklook(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
+from s2l3a_xr._paths import take_path
 
 LONLAT = "EPSG:4326"
 _PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
@@ -27,8 +30,20 @@ _PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
 _PACKED = frozenset({".shp", ".gpkg", ".geojson", ".kml", ".fgb"})
 """What is looked for in a zip."""
 
+_POINTS_ELSEWHERE = re.compile(rb"<OGR\w*DataSource|<VRTDataset|gdal_streamed_alg", re.IGNORECASE)
+"""How files begin, whatever their name, that send GDAL to others on disk or in the network."""
+_BEGINNING_BYTES = 2**16
+_NO_NETWORK = {f"GML_DOWNLOAD_{'' if pyogrio.__gdal_version__ >= (3, 12) else 'WFS_'}SCHEMA": "NO"}
+"""What else GDAL would fetch for a local file: measured with a GML file that a WFS gave."""
+
 _UNREADABLE = (DataSourceError, DataLayerError, BadZipFile, ShapelyError, ValueError)
 """What GDAL, GEOS and zipfile raise of files that are not whole or not theirs."""
+
+_NO_GEOJSON = (
+    ShapelyError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What shapely raises of mappings that are no GeoJSON."""
 
 
 @runtime_checkable
@@ -193,12 +208,13 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
     if "://" in os.fspath(path) or os.fspath(path).startswith("/vsi"):
         msg = f"an AOI is read from a local file, not from {os.fspath(path)}; download it first."
         raise AoiError(msg)
-    file = Path(path).expanduser()
+    file = take_path(path, "aoi", AoiError)
     if not os.fspath(path) or not file.exists():
         msg = f"no such AOI file: {os.fspath(path)!r} (looked in {Path.cwd()}); check the path."
         if "," in os.fspath(path):
             msg += " No text but (minx, miny, maxx, maxy) or shapely.from_wkt(…) is an area."
         raise AoiError(msg)
+    pyogrio.set_gdal_config_options(_NO_NETWORK)
     try:
         read = [
             gpd.read_file(source, layer=name, columns=[]).geometry
@@ -225,11 +241,26 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
 def _data_sources(file: Path) -> list[str]:
     """Name the files in a zip, since GDAL looks into none of its folders."""
     if file.suffix.lower() != ".zip":
-        return [str(file)]
+        if file.is_file():
+            with file.open("rb") as opened:
+                _refuse_pointer(opened.read(_BEGINNING_BYTES), file)
+        return [str(file.absolute())]  # a name such as PG:x is none of a database then
     with ZipFile(file) as packed:
         names = [Path(name) for name in packed.namelist()]
-    vectors = [path for path in names if path.suffix.lower() in _PACKED and path.name[0] != "."]
+        vectors = [path for path in names if path.suffix.lower() in _PACKED and path.name[0] != "."]
+        for path in vectors:
+            with packed.open(path.as_posix()) as opened:
+                _refuse_pointer(opened.read(_BEGINNING_BYTES), file)
     return [f"/vsizip/{{{file.as_posix()}}}/{path.as_posix()}" for path in vectors]
+
+
+def _refuse_pointer(beginning: bytes, file: Path) -> None:
+    if _POINTS_ELSEWHERE.search(beginning):
+        msg = (
+            f"{file} holds no shapes but tells GDAL to fetch them elsewhere (VRT, WFS, pipeline); "
+            "an AOI is read from a file that holds it: export it as GeoJSON or GPKG first."
+        )
+        raise AoiError(msg)
 
 
 def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
@@ -240,7 +271,7 @@ def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
         else:
             found = [mapping.get("geometry") if kind == "Feature" else mapping]
         shapes = [shapely.geometry.shape(geometry) for geometry in found if geometry]
-    except (ShapelyError, AttributeError, KeyError, TypeError, ValueError) as exc:
+    except _NO_GEOJSON as exc:
         msg = (
             f"the AOI mapping of type {kind!r} is no GeoJSON geometry, Feature or "
             f"FeatureCollection: {exc}."
@@ -321,20 +352,41 @@ def _polygonal(shape: BaseGeometry) -> BaseGeometry | None:
 
 
 def _check_coordinates(features: tuple[BaseGeometry, ...], crs: pyproj.CRS) -> None:
-    if not crs.is_geographic:
-        return
-    left, bottom, right, top = shapely.total_bounds(features)
-    if left < -180 or right > 180 or bottom < -90 or top > 90:  # noqa: PLR2004 - degrees
+    """Refuse what is no place, and explain what is surely meant for another."""
+    left, bottom, right, top = map(float, shapely.total_bounds(features))
+    degrees = left >= -180 and right <= 180 and bottom >= -90 and top <= 90  # noqa: PLR2004
+    where = f"({left:g}, {bottom:g}, {right:g}, {top:g})"
+    if crs.is_geographic and not degrees:
         msg = (
-            f"the AOI's coordinates ({left:g}, {bottom:g}, {right:g}, {top:g}) are no degrees of "
+            f"the AOI's coordinates {where} are no degrees of "
             "lon/lat; if they are metres, give the AOI with its CRS (a GeoDataFrame or a file)."
         )
         raise AoiError(msg)
-    product = shapely.box(*_PRODUCT_BOUNDS)
-    here, swapped = shapely.box(left, bottom, right, top), shapely.box(bottom, left, top, right)
-    if not here.intersects(product) and swapped.intersects(product):
+    if _meets_product((left, bottom, right, top), crs):
+        return
+    if degrees and _meets_product((left, bottom, right, top), pyproj.CRS(LONLAT)):
         msg = (
-            f"the AOI lies at lon {left:.3f} to {right:.3f}, lat {bottom:.3f} to {top:.3f}, but "
-            "with lon and lat swapped it lies in Germany: swap them (x is longitude)."
+            f"the AOI's coordinates {where} are degrees of Germany, but its CRS is {crs.name}: "
+            f"give it the right one (set_crs({LONLAT!r}, allow_override=True))."
         )
         raise AoiError(msg)
+    if _meets_product((bottom, left, top, right), crs):
+        names = ("lon", "lat") if crs.is_geographic else ("x", "y")
+        msg = (
+            f"the AOI lies at {names[0]} {left:.3f} to {right:.3f}, {names[1]} {bottom:.3f} to "
+            f"{top:.3f}, but with {' and '.join(names)} swapped it lies in Germany: swap them (x "
+            "is longitude, or easting)."
+        )
+        raise AoiError(msg)
+
+
+def _meets_product(bounds: tuple[float, float, float, float], crs: pyproj.CRS) -> bool:
+    """Tell whether coordinates lie where the product does."""
+    to_lonlat = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
+    try:
+        here = to_lonlat.transform_bounds(*bounds)
+    except pyproj.exceptions.ProjError:
+        return False
+    return all(map(math.isfinite, here)) and shapely.box(*here).intersects(
+        shapely.box(*_PRODUCT_BOUNDS)
+    )

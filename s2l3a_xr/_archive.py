@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import html
+import logging
 import os
 import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError, redact
+from s2l3a_xr._errors import ArchiveError, SelectionError, redact
+from s2l3a_xr._listing import Entry, read_page
 from s2l3a_xr._loop import gather
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._places import end_folder, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._selection import Month
@@ -23,32 +24,9 @@ from s2l3a_xr._transport import Session, Transport, is_http, is_local
 DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"
 """DLR's download server, read without login."""
 
-_LISTING_CAP = 16 * 2**20
 _FRESH_S = 300.0
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_ANCHOR = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
-_HREF = re.compile(r"""(?<![\w-])href\s*=\s*(["'])(.*?)\1""", re.IGNORECASE | re.DOTALL)
-_BEHIND = re.compile(r"</a>([^\n]*)", re.IGNORECASE)
-_SIZE = re.compile(r"(?<![\d:.-])(\d+(?:\.\d+)?)([KMGT]?)(?=\s*(?:<|$))")
-_CHILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/?")
-_IS_LISTING = re.compile(r"index of|directory listing|parent directory", re.IGNORECASE)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One line of a listing.
-
-    Parameters
-    ----------
-    name : str
-        Name below the folder; a folder's has a slash behind it.
-    size : int or None
-        Bytes as listed (servers round them), None where not said.
-    """
-
-    name: str
-    size: int | None = None
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +120,9 @@ class FolderArchive:
 
     url: str
 
+    def __repr__(self) -> str:
+        return f"FolderArchive(url={redact(self.url)!r})"
+
     async def products(self, session: Session, tile: str, year: int) -> tuple[Product, ...]:
         """List a tile's year.
 
@@ -158,10 +139,19 @@ class FolderArchive:
         -------
         tuple of Product
             Every product folder; empty where there is no such folder.
+
+        Raises
+        ------
+        ArchiveError
+            It can't be listed, or a server lists it as empty.
         """
-        entries = await self.entries(session, year_folder(tile, year))
-        found = [Product.parse(entry.name.rstrip("/")) for entry in entries]
-        return tuple(p for p in found if p is not None and (p.tile, p.year) == (tile, year))
+        folder = year_folder(tile, year)
+        entries = await self.entries(session, folder, may_be_empty=False)
+        names = [Product.parse(entry.name.rstrip("/")) for entry in entries]
+        found = tuple(p for p in names if p is not None and (p.tile, p.year) == (tile, year))
+        if len(found) < len(names):
+            _log.debug("%s: %d names are no products of it", folder, len(names) - len(found))
+        return found
 
     async def files(
         self, session: Session, product: Product, bands: Iterable[Band], resolution_m: int
@@ -208,12 +198,19 @@ class FolderArchive:
         -------
         tuple of int
             Years, ascending; empty where the archive does not offer the tile.
+
+        Raises
+        ------
+        ArchiveError
+            It can't be listed, or a server lists it as empty.
         """
-        entries = await self.entries(session, tile_folder(tile))
+        entries = await self.entries(session, tile_folder(tile), may_be_empty=False)
         names = (entry.name.rstrip("/") for entry in entries)
         return tuple(sorted(int(name) for name in names if re.fullmatch(r"\d{4}", name)))
 
-    async def entries(self, session: Session, folder: str) -> tuple[Entry, ...]:
+    async def entries(
+        self, session: Session, folder: str, *, may_be_empty: bool = True
+    ) -> tuple[Entry, ...]:
         """List a folder below the archive; unless it is local, it is remembered for some minutes.
 
         Parameters
@@ -222,30 +219,31 @@ class FolderArchive:
             This process's connections.
         folder : str
             With a slash behind it.
+        may_be_empty : bool, default True
+            Whether a server is believed that has the folder and lists nothing in it.
 
         Returns
         -------
         tuple of Entry
             Empty where there is no such folder.
+
+        Raises
+        ------
+        ArchiveError
+            It can't be listed.
         """
         url = locate(self.url, folder)
         if is_local(url):  # quick to list, and a mirror may grow meanwhile
             return await _read_folder(session, url)
-        read = _read_page if is_http(url) else _read_folder
+
+        async def read() -> tuple[Entry, ...]:
+            if is_http(url):
+                return await read_page(session, url, may_be_empty=may_be_empty)
+            return await _read_folder(session, url)
+
         key = (url, int(time.monotonic() // _FRESH_S))
-        entries: tuple[Entry, ...] = await session.listings.get(key, lambda: read(session, url))
+        entries: tuple[Entry, ...] = await session.listings.get(key, read)
         return entries
-
-
-async def _read_page(session: Session, url: str) -> tuple[Entry, ...]:
-    try:
-        reply = await session.http.fetch(url, cap=_LISTING_CAP)
-    except GoneError:
-        return ()
-    except ReadError as exc:
-        msg = f"the archive's listing can't be read: {exc}"
-        raise ArchiveError(msg) from exc
-    return parse_listing(bytes(reply.data).decode("utf-8", "replace"), reply.url)
 
 
 async def _read_folder(session: Session, url: str) -> tuple[Entry, ...]:
@@ -261,66 +259,6 @@ async def _read_folder(session: Session, url: str) -> tuple[Entry, ...]:
         Entry(name=name + "/") if e["type"] == "directory" else Entry(name=name, size=e["size"])
         for name, e in names
     )
-
-
-def parse_listing(text: str, url: str) -> tuple[Entry, ...]:
-    """Read a web server's directory listing, in table or preformatted form.
-
-    Parameters
-    ----------
-    text : str
-        The page.
-    url : str
-        Where it came from, with a slash behind it.
-
-    Returns
-    -------
-    tuple of Entry
-        Direct children of the folder alone: links that sort, go up, or lead elsewhere are
-        no entries.
-
-    Raises
-    ------
-    ArchiveError
-        The page is no directory listing.
-
-    Examples
-    --------
-    >>> page = '<h1>Index of /f</h1><a href="?C=N;O=D">Name</a> <a href="a.tif">a.tif</a> 55M'
-    >>> parse_listing(page, "http://localhost/f/")
-    (Entry(name='a.tif', size=57671680),)
-    """
-    text = _COMMENT.sub("", text)
-    found: dict[str, Entry] = {}
-    _, *links = _ANCHOR.split(text)
-    for attributes, content in zip(links[::2], links[1::2], strict=True):
-        name = _child_name(attributes, url)
-        if name is not None:
-            found[name] = Entry(name=name, size=_listed_size(content))
-    if not found and not _IS_LISTING.search(text):
-        msg = f"{redact(url)} is no directory listing; it begins {text[:80]!r}."
-        raise ArchiveError(msg)
-    return tuple(found.values())
-
-
-def _child_name(attributes: str, url: str) -> str | None:
-    """Name that an anchor links to, None where that is no direct child of the folder."""
-    href = _HREF.search(attributes)
-    if href is None:
-        return None
-    try:
-        target = urljoin(url, html.unescape(href[2]))
-    except ValueError:  # such as a host that begins with [
-        return None
-    name = unquote(target.removeprefix(url)) if target.startswith(url) else ""
-    return name if _CHILD.fullmatch(name) else None
-
-
-def _listed_size(content: str) -> int | None:
-    """Size in the line of a link, from what stands between it and the next one."""
-    behind = _BEHIND.search(content)
-    match = _SIZE.search(behind[1]) if behind else None
-    return round(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
 def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
@@ -351,7 +289,7 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
         msg = f"archive={archive!r} is no URL, no folder and no archive."
         raise SelectionError(msg) from exc
     if "::" not in place and "://" not in place:
-        folder = Path(place).expanduser().resolve()
+        folder = take_path(place, "archive", SelectionError).resolve()
         if not place or not folder.is_dir():
             msg = f"no such archive folder: {place!r} ({folder}); give a folder, URL or 'dlr-stac'."
             raise SelectionError(msg)
@@ -371,12 +309,16 @@ def newest(products: Iterable[Product]) -> dict[tuple[str, int, int], Product]:
     -------
     dict
         ``(tile, year, month)`` to the product of the newest version; of equal versions the
-        one from both platforms.
+        one from both platforms. What is left aside is logged.
     """
-    return {
-        (product.tile, product.year, product.month): product
-        for product in sorted(products, key=lambda p: (p.rank, p.platform, p.day, p.clock))
-    }
+    every = sorted(products, key=lambda p: (p.rank, p.platform, p.day, p.clock, p.distribution))
+    chosen = {(product.tile, product.year, product.month): product for product in every}
+    aside = sorted(set(every) - set(chosen.values()))
+    if aside:
+        first = aside[0]
+        taken = chosen[first.tile, first.year, first.month]
+        _log.info("%d products are left aside, as %s for %s", len(aside), first.name, taken.name)
+    return chosen
 
 
 def band_resolution(band: Band, resolution_m: int) -> int:

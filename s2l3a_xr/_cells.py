@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,23 @@ def count_kinds(cells: Sequence[Cell]) -> list[str]:
     for name, counts in kinds.items():
         lines.append(f"{name} {', '.join(f'{kind} ({n})' for kind, n in sorted(counts.items()))}")
     return lines
+
+
+def tell_age(when: str) -> list[str]:
+    """Say how old is what is known of an archive.
+
+    Parameters
+    ----------
+    when : str
+        ISO 8601 with zone; empty where that is not known.
+
+    Returns
+    -------
+    list of str
+        A line, or none where it is of the last day.
+    """
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(when) if when else dt.timedelta()
+    return [f"as the archive was {age.days} days ago, at {when}"] if age.days > 0 else []
 
 
 def tabulate(cells: Sequence[Cell]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The command line: ``s2l3a demo | search | download | serve-sample``."""
+"""The command line: ``s2l3a demo | search | download | doctor | serve-sample``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
+from s2l3a_xr._cli_doctor import doctor
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
     GroupedCommand,
@@ -25,8 +26,16 @@ from s2l3a_xr._cli_options import (
     take_archive,
     take_grid,
     take_transport,
+    within_limit,
 )
-from s2l3a_xr._errors import InputError, S2L3AError, S2L3AWarning, SelectionError
+from s2l3a_xr._errors import (
+    InputError,
+    S2L3AError,
+    S2L3AWarning,
+    SelectionError,
+    printable,
+    redact,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,7 +65,7 @@ class _Group(click.Group):
                 # Who closed the pipe has seen enough: click ends quietly.
                 if ctx.params.get("debug") or isinstance(exc, BrokenPipeError):
                     raise
-                click.echo(f"Error: {exc}", err=True)
+                click.echo(f"Error: {printable(str(exc))}", err=True)
                 is_input = isinstance(exc, (InputError, OSError))
                 ctx.exit(_EXIT_BAD_INPUT if is_input else _EXIT_FAILED)
 
@@ -64,7 +73,7 @@ class _Group(click.Group):
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    click.echo(f"{category.__name__}: {message}", err=True)
+    click.echo(f"{category.__name__}: {printable(str(message))}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXITS)
@@ -97,7 +106,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     inventory = _search(take_aoi(aoi), given, transport)
     if save is not None:
         inventory.save(save)
-    click.echo(_as_json(inventory) if as_json else repr(inventory))
+    click.echo(_as_json(inventory) if as_json else printable(repr(inventory)))
 
 
 @main.command(cls=GroupedCommand, epilog=_EXITS)
@@ -141,6 +150,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
 )
 @option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
+@option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
 @network_options
 def download(
@@ -163,8 +173,9 @@ def download(
     failure, the same command reads again what failed.
     """
     from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr._volume import check_bytes  # noqa: PLC0415 - the same
 
-    has_extent = given["like"] is not None
+    has_extent, yes = given["like"] is not None, given.pop("yes")
     aoi, out = _places(
         places, may_lack_aoi=has_extent, pinned=pinned is not None, needs_out=mirror is None
     )
@@ -180,8 +191,10 @@ def download(
         if not aoi:
             grid["clip"] = False
     if not quiet:
-        click.echo(inventory.summary(), err=True)
+        click.echo(printable(inventory.summary()), err=True)
     if mirror is not None:
+        size = inventory.read_bytes
+        within_limit(lambda most: check_bytes(size, "the blocks to be copied", most), yes=yes)
         inventory = save_archive(
             inventory,
             mirror,
@@ -189,7 +202,7 @@ def download(
             progress=not quiet,
             transport=transport,
         )
-        click.echo(inventory.archive_url)
+        click.echo(redact(inventory.archive_url))
     if not out:
         return
     began = datetime.now(UTC)
@@ -200,7 +213,8 @@ def download(
         transport=transport,
         **grid,
     )
-    for path in to_geotiff(da, out, profile=profile, overwrite=overwrite, progress=not quiet):
+    options = {"profile": profile, "overwrite": overwrite, "progress": not quiet}
+    for path in within_limit(lambda most: to_geotiff(da, out, max_bytes=most, **options), yes=yes):
         click.echo(path)
     if keep_going:
         _report(da, began, Path(out) / _REPORT)
@@ -219,6 +233,9 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
     click.echo(f"{failed} reads failed, {len(table) - failed} files are gone: {path}", err=True)
     if failed:
         sys.exit(_EXIT_INCOMPLETE)
+
+
+main.add_command(doctor)
 
 
 @main.command()
@@ -245,7 +262,7 @@ def demo(out: Path) -> None:
         click.echo(f"The sample archive is served at {server.url}\n")
         months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
         inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
-        click.echo(f"{inventory!r}\n")
+        click.echo(f"{printable(repr(inventory))}\n")
         click.echo("Most of a sample file is empty: more of it than that lies in the area.\n")
         server.clear_log()
         began = time.perf_counter()
@@ -359,7 +376,7 @@ def _as_json(inventory: Inventory) -> str:
     table["month"] = table["month"].astype(str)
     return json.dumps(
         {
-            "archive": inventory.archive_url,
+            "archive": redact(inventory.archive_url),
             "license": inventory.origin.license,
             "references": inventory.origin.references,
             "tiles": list(inventory.tiles),

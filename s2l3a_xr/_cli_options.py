@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from s2l3a_xr._aoi import Aoi
     from s2l3a_xr._transport import Transport
+
+_T = TypeVar("_T")
 
 DEFAULT_BANDS = "B2,B3,B4,B8"
 _UNGROUPED = "Other"
@@ -214,17 +217,16 @@ def take_grid(given: dict[str, Any]) -> tuple[dict[str, Any], Aoi | None]:
         There is no such CRS, kernel or grid.
     """
     from s2l3a_xr._product import resolve_bands  # noqa: PLC0415 - heavy; --help stays quick
-    from s2l3a_xr._target import area_of, crs_text, given_grid, kernels_for  # noqa: PLC0415 - the same
+    from s2l3a_xr._target import area_of, check_wishes, given_grid, kernels_for  # noqa: PLC0415 - the same
 
     words = {name: given.pop(name) for name in ("crs", "resolution", "resampling", "like")}
     if words["resampling"] is not None:
         words["resampling"] = _kernels(words["resampling"])
         kernels_for(resolve_bands(("B4",)), words["resampling"])
-    if words["crs"] is not None:
-        crs_text(words["crs"])
     if words["like"] is not None:
         words["like"] = _read_grid(words["like"])
     grid = given_grid(None, words["like"], words["crs"], words["resolution"])
+    check_wishes(words["crs"], words["resolution"], words["resampling"] or "nearest")
     words["clip"] = False if given.pop("no_clip") else None
     words["all_touched"] = given.pop("all_touched") or None
     keywords = {name: value for name, value in words.items() if value is not None}
@@ -289,6 +291,38 @@ def take_aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
         msg = f"AOI {text!r} is neither a file nor minx,miny,maxx,maxy."
         raise SelectionError(msg) from exc
     return left, bottom, right, top
+
+
+def within_limit(work: Callable[[float | None], _T], *, yes: bool) -> _T:
+    """Do what may be larger than meant, and ask before it is.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the most bytes that it may have, None for no limit.
+    yes : bool
+        Whether the user has agreed already.
+
+    Returns
+    -------
+    object
+        What the work returns.
+
+    Raises
+    ------
+    VolumeError
+        It is larger, and there is nobody to be asked.
+    """
+    from s2l3a_xr._volume import MAX_BYTES, VolumeError  # noqa: PLC0415 - heavy; --help stays quick
+
+    try:
+        return work(None if yes else MAX_BYTES)
+    except VolumeError as exc:
+        if not sys.stdin.isatty():
+            raise
+        click.echo(exc, err=True)
+        click.confirm("Go on?", abort=True, err=True)
+        return work(None)
 
 
 def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: ANN401 - a name or StacArchive

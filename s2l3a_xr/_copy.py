@@ -12,18 +12,18 @@ from typing import IO
 
 import numpy as np
 
-from s2l3a_xr._errors import ExportError, FileChangedError, FormatError
+from s2l3a_xr._errors import ExportError, FormatError
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
-from s2l3a_xr._source import Header, Source, check_same, forget_header
+from s2l3a_xr._source import Header, Source, check_same
 from s2l3a_xr._tiff import (
     Head,
     Layout,
     SparseBytes,
-    check_counts,
     parse_header,
     plan_copy,
     read_description,
+    unwrap_block,
 )
 from s2l3a_xr._transport import Reply, Session
 
@@ -122,7 +122,6 @@ def _look(path: Path) -> tuple[Layout, str] | None:
             file = SparseBytes(len(data))
             file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
             layout = parse_header(file, str(path))
-            check_counts(layout, len(data), str(path))
             return layout, read_description(file, str(path))
     except FileNotFoundError:
         return None
@@ -200,11 +199,7 @@ async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -
                 lambda position, reply: replies.append((group[position], reply)),
             )
             for part, reply in replies:
-                try:
-                    check_same(url, reply, stamp=header.stamp, total=header.total)
-                except FileChangedError:
-                    forget_header(session, url)
-                    raise
+                await check_same(session, header.pin(url), reply, (part.start, part.stop))
                 async with lock:
                     await in_thread(_put, file, part, memoryview(reply.data), header.layout, new)
 
@@ -214,6 +209,7 @@ async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -
 
 def _put(file: IO[bytes], part: Range, data: memoryview, old: Layout, new: Layout) -> None:
     for target in part.targets:
-        start = int(old.offsets[target.block]) - part.start
+        start, stop = old.span(target.block)
+        block = unwrap_block(old, data[start - part.start : stop - part.start], target.block)
         file.seek(int(new.offsets[target.block]))
-        file.write(data[start : start + int(old.counts[target.block])])
+        file.write(block)

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from s2l3a_xr._archive import Archive, Entry, FolderArchive, Listed
+from s2l3a_xr._archive import Archive, FolderArchive, Listed
 from s2l3a_xr._errors import ArchiveError, MissingError
+from s2l3a_xr._listing import Entry
 from s2l3a_xr._loop import gather
 from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band, Product

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
@@ -152,6 +153,7 @@ async def _take(
         ),
         layers=layers,
         origin=archive.origin if isinstance(archive, ItemArchive) else Origin(),
+        when=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
 
 

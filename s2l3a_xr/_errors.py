@@ -21,9 +21,10 @@
     └── ReadFailedWarning                a failed read became nodata, as was asked for
 
 Every error carries what is known of the place in its attributes (``url``, ``item``,
-``tile``, ``band``, ``month``, ``block``, ``byte_range``, ``status``, ``attempts``) and
-survives pickle: the message is the only positional argument, all else lives in ``__dict__``.
-User info and queries of URLs reach neither messages nor attributes.
+``tile``, ``band``, ``month``, ``block``, ``byte_range``, ``status``, ``attempts``), says what
+to do next, and survives pickle: the message is the only positional argument, all else lives in
+``__dict__``. User info and queries of URLs reach neither messages nor attributes, and neither do
+characters that command a terminal: much of what errors tell was written by servers.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ import warnings
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s<>]+")
 _USER_INFO = re.compile(r"(?<=//)[^/\s?#]*@")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
+_LINE_BREAKS = re.compile(r"[ \t]*[\r\n\v\f\x85\u2028\u2029]+[ \t]*")
+_COMMANDS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, marks that turn the direction of writing, and halves of characters."""
 
 
 def redact(url: str) -> str:
@@ -60,14 +66,51 @@ def redact(url: str) -> str:
     return _QUERY.sub("", _USER_INFO.sub("", url))
 
 
-def _redact_text(text: str) -> str:
-    """Redact every URL in a sentence, and leave what closes it."""
+def printable(text: str) -> str:
+    r"""Return a text in which nothing commands the terminal that shows it.
 
-    def clean(found: re.Match[str]) -> str:
+    Parameters
+    ----------
+    text : str
+        Perhaps of a server or file.
+
+    Returns
+    -------
+    str
+        With escapes in place of control characters; tabs and line feeds stay.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31malert")
+    'red \\x1b[31malert'
+    """
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    r"""Make one line of a text, fit to be shown.
+
+    Parameters
+    ----------
+    text : str
+        Perhaps of a server or file.
+
+    Returns
+    -------
+    str
+        URLs in it are redacted, what closes them stays; control characters are escaped.
+
+    Examples
+    --------
+    >>> one_line("see http://me:secret@example.org/a?b,\nor not")
+    'see http://example.org/a, or not'
+    """
+
+    def redacted(found: re.Match[str]) -> str:
         url = found[0].rstrip("'\",;:.)]}")
         return redact(url) + found[0][len(url) :]
 
-    return _URL.sub(clean, text)
+    return printable(_URL.sub(redacted, _LINE_BREAKS.sub(" ", text).strip()))
 
 
 class S2L3AError(Exception):
@@ -78,12 +121,30 @@ class S2L3AError(Exception):
     message : str
         What went wrong, where, and what to do next; URLs in it are redacted.
     **place : object
-        Facts of the place, kept as attributes.
+        Facts of the place, kept as attributes; and ``hint``, what to do next, where the
+        message does not say so behind a semicolon.
     """
 
+    hint: str = ""
+
     def __init__(self, message: str, **place: object) -> None:
-        super().__init__(_redact_text(message))
-        self.__dict__.update(place)
+        super().__init__(one_line(message))
+        self._keep(place)
+
+    def _keep(self, place: dict[str, object]) -> None:
+        for name, value in place.items():
+            clean = one_line(value) if isinstance(value, str) else value
+            setattr(self, name, redact(str(clean)) if name == "url" else clean)
+
+    def __str__(self) -> str:
+        return self._with_hint(str(self.args[0]))
+
+    def _with_hint(self, text: str) -> str:
+        """Say what to do next; what helps with any error of its kind only where nothing does."""
+        says_so = "hint" not in vars(self) and "; " in str(self.args[0])
+        if says_so or not self.hint:
+            return text
+        return f"{text} {self.hint}" if text.endswith(".") else f"{text}; {self.hint}"
 
 
 class InputError(S2L3AError, ValueError):
@@ -116,7 +177,7 @@ class ReadError(S2L3AError):
     Parameters
     ----------
     reason : str
-        What went wrong and what to do next.
+        What went wrong.
     url : str
         The file; user info and query never reach the message.
     item, tile, band, month : str, optional
@@ -129,7 +190,11 @@ class ReadError(S2L3AError):
         HTTP status of the last answer.
     attempts : int, optional
         How often it was tried.
+    hint : str, optional
+        What to do next; what helps with errors of its kind by default.
     """
+
+    hint = "fail_on_error=False (--keep-going) goes on without it and lists it"
 
     reason: str
     url: str
@@ -143,11 +208,14 @@ class ReadError(S2L3AError):
     attempts: int | None
 
     def __init__(self, reason: str, **place: object) -> None:
-        fields = dict.fromkeys(
-            ("item", "tile", "band", "month", "block", "byte_range", "status", "attempts")
-        )
-        super().__init__(reason, **{**fields, "url": "", **place})
-        self.url, self.reason = redact(self.url), str(self.args[0])
+        super().__init__(reason, **{**dict.fromkeys(_PLACE), "url": "", **place})
+        self.reason = str(self.args[0])
+
+    @property
+    def place(self) -> dict[str, object]:
+        """What is known of the place, for an error that takes this one's stead."""
+        known = {name: getattr(self, name) for name in ("url", *_PLACE)}
+        return {name: value for name, value in known.items() if value not in {None, ""}}
 
     def at(self, **place: object) -> ReadError:
         """Add facts of the place that the raiser could not know.
@@ -162,14 +230,15 @@ class ReadError(S2L3AError):
         ReadError
             This error.
         """
-        for name, value in place.items():
-            if getattr(self, name, None) in {None, ""}:
-                setattr(self, name, redact(value) if isinstance(value, str) else value)
+        unknown = {n: v for n, v in place.items() if getattr(self, n, None) in {None, ""}}
+        self._keep(unknown)
         return self
 
     def __str__(self) -> str:
         where = [self.url]
         for label, value in (
+            ("product", None if (self.item or "") in self.url else self.item),
+            ("tile", None if self.item else self.tile),
             ("band", self.band),
             ("month", self.month),
             ("block", self.block),
@@ -180,27 +249,67 @@ class ReadError(S2L3AError):
                 where.append(f"{label} {value}")
         if self.byte_range is not None:
             where.append(f"bytes {self.byte_range[0]}-{self.byte_range[1] - 1}")
-        return f"{self.reason} [{', '.join(filter(None, where))}]"
+        known = ", ".join(filter(None, where))
+        return self._with_hint(f"{self.reason} [{known}]" if known else self.reason)
+
+
+_PLACE = ("item", "tile", "band", "month", "block", "byte_range", "status", "attempts")
 
 
 class TransportError(ReadError):
     """The connection broke or the server's answer can't be used."""
 
+    hint = "try again later; `s2l3a doctor URL` tells how the server behaves"
+
+    def __init__(self, reason: str, **place: object) -> None:
+        helps = _HINTS.get(place.get("status"))
+        super().__init__(
+            reason, **({"hint": helps} if helps and "; " not in reason else {}) | place
+        )
+
+
+_LOGIN = "the server does not allow you in: log in, ask its operator, or use another archive"
+_HINTS: dict[object, str] = {
+    401: _LOGIN,
+    403: _LOGIN,
+    407: "the proxy wants a login: name user and password in HTTPS_PROXY or HTTP_PROXY",
+    416: "the file became shorter: search and open it again",
+}
+"""What to do about some statuses; all others pass or not."""
+
 
 class GoneError(TransportError):
     """The server says that there is no such file (404, 410)."""
+
+    hint = "search again, it may have moved; missing='warn' reads what is gone as nodata"
 
 
 class FileChangedError(ReadError):
     """The file was replaced on the server while it was being read."""
 
+    hint = "read it again: nothing of it was mixed or kept"
+
 
 class FormatError(ReadError):
     """The file is not the TIFF that it must be."""
 
+    hint = (
+        "tell the archive's operator if it stays so; fail_on_error=False (--keep-going) goes on "
+        "without it and lists it"
+    )
+
 
 class S2L3AWarning(UserWarning):
-    """Base of every warning that this package raises."""
+    """Base of every warning that this package raises.
+
+    Parameters
+    ----------
+    message : str
+        What it is, and what to do; cleaned like an error's.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class AoiWarning(S2L3AWarning):

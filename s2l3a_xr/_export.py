@@ -26,8 +26,10 @@ from tqdm.auto import tqdm
 from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
+from s2l3a_xr._volume import MAX_BYTES, check_volume
 
 Profile = Literal["compressed", "plain", "cog"]
 
@@ -89,6 +91,7 @@ def to_geotiff(
     profile: Profile = "compressed",
     overwrite: bool = False,
     progress: bool = True,
+    max_bytes: float | None = MAX_BYTES,
 ) -> list[Path]:
     """Write one GeoTIFF for each month and band.
 
@@ -114,6 +117,8 @@ def to_geotiff(
         Replace files that were made of something else; else they are an error.
     progress : bool, default True
         Show a bar on stderr.
+    max_bytes : float or None, default 20 GB
+        Most bytes that all files still to be written may have unpacked; None for no limit.
 
     Returns
     -------
@@ -124,7 +129,8 @@ def to_geotiff(
     Raises
     ------
     ExportError
-        The array does not say where, when or what its pixels are, or a file is in the way.
+        The array does not say where, when or what its pixels are, a file is in the way, or
+        there is more to be written than ``max_bytes``; nothing has been read or written then.
     ReadError
         A source file can't be read; files that were complete by then stay.
 
@@ -141,11 +147,12 @@ def to_geotiff(
         raise ExportError(msg)
     cube = as_cube(da)
     raster = raster_of(cube)
-    folder = Path(directory).expanduser().absolute()
+    folder = take_path(directory, "directory", ExportError)
     origin = find_origin(cube if cube.chunks else _chunked(cube))
     jobs = _jobs(cube, folder, raster, profile, origin)
     _make(folder)
     todo = [job for job in jobs if not _is_complete(job, raster, overwrite=overwrite)]
+    check_volume(len(todo), raster, max_bytes)
     if todo:
         tasks = _tasks(_dask_array(cube, origin), todo, raster, profile, _watch(cube))
         with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
@@ -196,7 +203,7 @@ def _jobs(
     for name in names:
         if not _SAFE_NAME.fullmatch(name):
             msg = f"the band name {name!r} can't be part of a file name."
-            raise ExportError(msg)
+            raise ExportError(msg, hint="rename it: da.assign_coords(band=…).")
     for what, values in (("time steps on one day", days), ("bands of one name", names)):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:

@@ -133,6 +133,8 @@ class BlockReader:
         try:
             await self._fetch_at_once(group, left, open_claims)
         except ReadError as exc:
+            if isinstance(exc, FileChangedError):
+                forget_header(self.session, self.url)
             if self.failed is None or isinstance(exc, GoneError):
                 raise
             if len(group) == 1:
@@ -167,10 +169,9 @@ class BlockReader:
 
     async def _use(self, part: Range, reply: Reply, open_claims: set[tuple[object, ...]]) -> None:
         try:
-            check_same(self.url, reply, stamp=self.header.stamp, total=self.header.total)
+            pin = self.header.pin(self.url)
+            await check_same(self.session, pin, reply, (part.start, part.stop))
         except FileChangedError as exc:
-            forget_header(self.session, self.url)
-            exc.at(byte_range=(part.start, part.stop))
             if self.failed is None:
                 raise
             self.failed(exc)
@@ -197,8 +198,8 @@ class BlockReader:
     def _cut(self, part: Range, data: memoryview) -> list[Piece]:
         pieces = []
         for target in part.targets:
-            start = int(self.image.offsets[target.block]) - part.start
-            pieces.append((target, data[start : start + int(self.image.counts[target.block])]))
+            start, stop = self.image.span(target.block)
+            pieces.append((target, data[start - part.start : stop - part.start]))
         return pieces
 
     def _unpack(self, pieces: Sequence[Piece]) -> dict[tuple[int, int], FormatError]:
@@ -208,6 +209,7 @@ class BlockReader:
             try:
                 pixels = decode_block(self.image, data, target.block)
             except FormatError as exc:
+                exc.at(url=self.url, byte_range=self.image.span(target.block))
                 broken[target.block] = exc
                 continue
             if self.session.store is not None:

@@ -15,9 +15,9 @@ import shapely
 
 from s2l3a_xr._aoi import LONLAT, Aoi
 from s2l3a_xr._archive import Origin, band_resolution
-from s2l3a_xr._cells import Cell, count_kinds, tabulate
+from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
-from s2l3a_xr._errors import redact
+from s2l3a_xr._errors import printable, redact
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin
@@ -65,6 +65,8 @@ class Inventory:
         The bands, resolved.
     origin : Origin
         Who told of the files, and their licence.
+    when : str
+        When the archive was asked, ISO 8601 with zone; empty where that is not known.
     """
 
     archive_url: str
@@ -75,6 +77,7 @@ class Inventory:
     cells: tuple[Cell, ...]
     layers: tuple[Band, ...]
     origin: Origin = field(default_factory=Origin)
+    when: str = ""
 
     @property
     def tiles(self) -> tuple[str, ...]:
@@ -170,7 +173,8 @@ class Inventory:
         -------
         pandas.DataFrame
             Columns ``tile``, ``month`` (Period), ``band``, ``status``, ``platform``,
-            ``version``, ``size`` (bytes as listed, NaN where not said) and ``url``.
+            ``version``, ``size`` (bytes as listed, NaN where not said) and ``url``, whose user
+            info and query are cut off.
         """
         rows = [
             {
@@ -181,7 +185,7 @@ class Inventory:
                 "platform": cell.product.platform if cell.product else None,
                 "version": cell.product.version if cell.product else None,
                 "size": cell.sizes[band],
-                "url": self.url(cell, band),
+                "url": redact(url) if (url := self.url(cell, band)) else None,
             }
             for cell in self.cells
             for band, name in enumerate(self.bands)
@@ -328,7 +332,7 @@ class Inventory:
         ]
         if self.origin.catalogue:
             lines.insert(1, f"found in {self.origin.catalogue}, licence {self.origin.license}")
-        lines += count_kinds(self.cells)
+        lines += [*tell_age(self.when), *count_kinds(self.cells)]
         if others := self._other_tiles():
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:
@@ -336,7 +340,7 @@ class Inventory:
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
         lines.append(f"licence {self.origin.license}, cite {self.origin.references}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _other_tiles(self) -> list[str]:
         """Name the months that take tiles besides the chosen ones."""

@@ -31,6 +31,7 @@ from s2l3a_xr._errors import (
 from s2l3a_xr._grid import outline
 from s2l3a_xr._inventory import Inventory, month_text, volume_text
 from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._source import Source, read_header
 from s2l3a_xr._tiff import Layout
@@ -110,7 +111,7 @@ def save_archive(
     """
     if not isinstance(inventory, Inventory):
         inventory = Inventory.load(inventory)
-    root = Path(directory).expanduser().absolute()
+    root = take_path(directory, "directory", ExportError)
     if root.exists() and not root.is_dir():
         msg = f"{root} is no folder; give the folder that the mirror goes to."
         raise ExportError(msg)

@@ -16,11 +16,18 @@ from xarray.core import indexing
 from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact, warn_user
+from s2l3a_xr._errors import (
+    AoiWarning,
+    MissingError,
+    MissingWarning,
+    SelectionError,
+    redact,
+    warn_user,
+)
 from s2l3a_xr._failures import listen
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
-from s2l3a_xr._mosaic import to_pixels
+from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request, make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
@@ -38,6 +45,9 @@ from s2l3a_xr._target import (
     lay_grid,
 )
 from s2l3a_xr._transport import Transport
+
+_FEW_PX = 2**16
+"""Grids up to this size are looked at: whether any pixel is left."""
 
 _POLICIES = ("warn", "keep", "raise")
 
@@ -155,7 +165,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     ReadFailedWarning
         When the array is computed with ``fail_on_error=False``: something failed.
     AoiWarning
-        Part of the area lies outside the offered tiles.
+        Part of the area lies outside the offered tiles, or it holds no pixel's centre.
 
     Notes
     -----
@@ -201,7 +211,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         inventory,
         grid,
         kept,
-        _area_in_pixels(inventory, grid) if clip else None,
+        _area_in_pixels(inventory, grid, all_touched=all_touched) if clip else None,
         resampling=kernels_for(inventory.layers, resampling),
         all_touched=all_touched,
         use_overviews=use_overviews,
@@ -269,9 +279,18 @@ def _gaps(inventory: Inventory) -> str:
     return "; ".join(told)
 
 
-def _area_in_pixels(inventory: Inventory, grid: Grid) -> bytes:
+def _area_in_pixels(inventory: Inventory, grid: Grid, *, all_touched: bool) -> bytes:
     features = inventory.aoi.to_crs(grid.crs).features
     pixels = to_pixels(features, grid)
+    height, width = grid.shape
+    if not all_touched and height * width <= _FEW_PX:
+        mask = inside(pixels, grid.shape, np.arange(height), np.arange(width), all_touched=False)
+        if not mask.any():
+            warn_user(
+                f"the AOI at {inventory.aoi.describe()} is so small that no pixel's centre lies in "
+                "it: all is nodata. all_touched=True (--all-touched) keeps the pixels it touches.",
+                AoiWarning,
+            )
     return bytes(shapely.to_wkb(shapely.GeometryCollection(list(pixels))))
 
 

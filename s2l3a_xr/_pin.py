@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from s2l3a_xr._cells import MISSING, STATUSES, Cell
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import ExportError, S2L3AError, SelectionError
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._places import is_below
 from s2l3a_xr._product import Product, resolve_bands
 from s2l3a_xr._tiles import Tile, footprint, tile_named
@@ -63,7 +65,7 @@ def write_pin(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Path:
     ExportError
         It can't be written.
     """
-    target = Path(path).expanduser().absolute()
+    target = take_path(path, "the inventory's file", ExportError)
     head, rows = _head(facts), [_row(cell) for cell in facts["cells"]]
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
@@ -73,7 +75,7 @@ def write_pin(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Path:
             temporary.write_text(_as_geojson(head, rows), "utf-8")
         temporary.replace(target)
     except OSError as exc:
-        msg = f"the inventory {target} can't be written: {exc}"
+        msg = f"the inventory {target} can't be written: {exc}; see that you may write there."
         raise ExportError(msg) from exc
     finally:
         temporary.unlink(missing_ok=True)
@@ -98,7 +100,7 @@ def read_pin(path: str | os.PathLike[str]) -> dict[str, Any]:
     SelectionError
         There is no such file, or it is not an inventory.
     """
-    source = Path(path).expanduser().absolute()
+    source = take_path(path, "inventory=…", SelectionError)
     if not source.is_file():
         msg = f"there is no inventory {source}; Inventory.save writes one."
         raise SelectionError(msg)
@@ -141,6 +143,7 @@ def _head(facts: Mapping[str, Any]) -> dict[str, Any]:
         "license": origin.license,
         "references": origin.references,
         "catalogue": _without_password(origin.catalogue),
+        "when": facts["when"],
         "archive": _without_password(facts["archive_url"]),
         "bands": list(facts["bands"]),
         "cover": {"tiles": [tile.name for tile in cover.tiles], "uncovered": cover.uncovered},
@@ -265,6 +268,7 @@ def _facts(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
         "cover": Cover(tiles=tiles, uncovered=_between(head["cover"]["uncovered"], 0, 1)),
         "grid": _grid(head["grid"]),
         "cells": cells,
+        "when": _when(head.get("when", "")),
         "origin": Origin(**{name: _text(head[name]) for name in Origin.__dataclass_fields__}),
     }
 
@@ -274,6 +278,14 @@ def _text(value: Any) -> str:  # noqa: ANN401 - of a foreign file
         msg = f"{str(value)[:80]!r} is no text that can stand there"
         raise ValueError(msg)
     return value
+
+
+def _when(value: Any) -> str:  # noqa: ANN401 - of a foreign file
+    text = _text(value)
+    if text and dt.datetime.fromisoformat(text).tzinfo is None:
+        msg = f"{text!r} is no time with a zone"
+        raise ValueError(msg)
+    return text
 
 
 def _place(value: Any) -> str:  # noqa: ANN401 - of a foreign file

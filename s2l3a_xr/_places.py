@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._errors import SelectionError, redact
+from s2l3a_xr._paths import take_path
 from s2l3a_xr._transport import is_http
 
 _LAST_SLASHES = re.compile(r"(?<![:/])/*$")
@@ -35,13 +35,37 @@ def end_folder(place: str) -> str:
     if not chain:
         return _LAST_SLASHES.sub("/", folder)
     if "://" not in container:
-        file = Path(container).expanduser().resolve()
+        file = take_path(container, "archive", SelectionError).resolve()
         if not file.is_file():
             msg = f"no such file: {container!r} ({file}), the archive is {place!r}."
             raise SelectionError(msg)
         container = file.as_posix()
     folder = folder if "://" in folder else f"{folder}://"
     return f"{_LAST_SLASHES.sub('/', folder)}::{container}"
+
+
+def check_address(url: str) -> None:
+    """Refuse a URL that is no address of a web server, before anybody is asked.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+
+    Raises
+    ------
+    SelectionError
+        It names no host, or is not written as URLs are.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # judged when they are looked at
+    except ValueError as exc:
+        msg = f"{redact(url)} is no URL ({exc}); see how its host and port are written."
+        raise SelectionError(msg) from None  # it may quote a password
+    if not host:
+        msg = f"{redact(url)!r} names no host; write https://HOST/…"
+        raise SelectionError(msg)
 
 
 def locate(archive_url: str, path: str) -> str:

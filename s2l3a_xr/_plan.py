@@ -242,7 +242,8 @@ def merge_ranges(targets: Iterable[Target], layout: Layout) -> list[Range]:
     Returns
     -------
     list of Range
-        In the order of the file.
+        In the order of the file, with the leader of the first block and the trailer of the last
+        one.
     """
     placed = [
         (int(layout.offsets[target.block]), int(layout.counts[target.block]), target)
@@ -259,7 +260,10 @@ def merge_ranges(targets: Iterable[Target], layout: Layout) -> list[Range]:
                 merged[-1] = (start, max(stop, end), [*members, target])
                 continue
         merged.append((offset, stop, [target]))
-    return [Range(start=a, stop=b, targets=tuple(members)) for a, b, members in merged]
+    return [
+        Range(start=a - layout.leader, stop=b + layout.trailer, targets=tuple(members))
+        for a, b, members in merged
+    ]
 
 
 def group_ranges(ranges: Sequence[Range], requests: int) -> list[list[Range]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import xarray as xr
 
-from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._errors import SelectionError, redact
 from s2l3a_xr._inventory import volume_text
 from s2l3a_xr._rehearsal import record_reads
 from s2l3a_xr._request import plan_request
@@ -46,7 +46,7 @@ def plan_array(da: xr.DataArray) -> pd.DataFrame:
     table = pd.DataFrame(
         [
             (
-                source.url,
+                redact(source.url),
                 source.tile.name,
                 source.month,
                 source.band,

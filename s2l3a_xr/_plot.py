@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from s2l3a_xr._errors import ExportError
-from s2l3a_xr._product import resolve_bands
+from s2l3a_xr._paths import take_path
+from s2l3a_xr._product import band_names, resolve_bands
 
 _PANEL_PX = 480
 _NO_DATA_GREY = 0.85
@@ -47,10 +48,13 @@ def quicklook(
     Raises
     ------
     ExportError
-        A band is not in the array.
+        A band is not in the array, or the picture can't be written.
     """
-    target = Path(path).expanduser().absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = take_path(path, "the picture's path", ExportError)
+    if columns < 1:
+        msg = f"columns={columns!r} must be a whole number of panels in a row, at least 1."
+        raise ExportError(msg)
+    bands = band_names(bands)
     if "time" not in da.dims:
         da = da.expand_dims("time")
     picture = _rgb(da, bands)
@@ -69,8 +73,12 @@ def quicklook(
     figure.suptitle(f"Sentinel-2 L3A, {' '.join(bands)}", fontsize=11)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(temporary, format="png", dpi=150)
         temporary.replace(target)
+    except OSError as exc:
+        msg = f"the picture {target} can't be written: {exc}; give a file in a folder of yours."
+        raise ExportError(msg) from exc
     finally:
         temporary.unlink(missing_ok=True)
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def select_months(years: Numbers | None, months: Numbers | None, time: Any) -> S
     Raises
     ------
     SelectionError
-        Nothing is selected, or something that is no month.
+        Nothing is selected, something that is no month, or only months to come.
 
     Examples
     --------
@@ -122,12 +123,27 @@ def select_months(years: Numbers | None, months: Numbers | None, time: Any) -> S
         if years is not None or months is not None:
             msg = "give either time=… or years=… and months=…, not both."
             raise SelectionError(msg)
-        return _read_open(time) or Selection(listed=tuple(sorted(set(_read_time(time)))))
+        chosen = _read_open(time) or Selection(listed=tuple(sorted(set(_read_time(time)))))
+        return _begun(chosen, f"time={time!r}")
     of_year = _read_numbers(months, "months", range(1, 13)) if months is not None else range(1, 13)
     if years is None:
         return Selection(listed=None, of_year=tuple(of_year))
-    chosen = _read_numbers(years, "years", _YEARS)
-    return Selection(listed=tuple((year, month) for year in chosen for month in of_year))
+    every = _read_numbers(years, "years", _YEARS)
+    listed = tuple((year, month) for year in every for month in of_year)
+    return _begun(Selection(listed=listed), f"years={years!r}, months={months!r}")
+
+
+def _begun(selection: Selection, said: str) -> Selection:
+    """Refuse what lies in the future as a whole; what only ends there may be a habit."""
+    first = selection.listed[0] if selection.listed else selection.first
+    today = dt.datetime.now(dt.UTC)
+    if first is not None and first > (today.year, today.month):
+        msg = (
+            f"{said} lies in the future: today is {today:%Y-%m-%d} (by this machine's clock), and "
+            "mosaics are of months that are over; ask for earlier ones."
+        )
+        raise SelectionError(msg)
+    return selection
 
 
 def _read_numbers(given: Numbers, name: str, allowed: range) -> list[int]:

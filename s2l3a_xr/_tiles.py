@@ -22,6 +22,8 @@ SIDE_M = 109_800
 _SQUARE_M = 100_000
 _LATTICE_M = 60
 _UTM_LATITUDES = (0.0, 84.0)
+_WIDEST_DEGREES = 90.0
+"""Wider areas can't be expressed in each zone that they touch."""
 _COLUMNS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
 _LATITUDE_BANDS = "CDEFGHJKLMNPQRSTUVWX"
@@ -136,11 +138,17 @@ def tiles_over(aoi: Aoi) -> tuple[Tile, ...]:
     Raises
     ------
     AoiError
-        Where the area lies outside the UTM grid's northern part.
+        Where the area lies outside the UTM grid's northern part, or is too wide for it.
     """
     west, south, east, north = aoi.to_crs(LONLAT).bounds
     if south < _UTM_LATITUDES[0] or north > _UTM_LATITUDES[1]:
         msg = f"no tile of the product lies at {aoi.describe()}: the archive covers Germany."
+        raise AoiError(msg)
+    if east - west > _WIDEST_DEGREES:
+        msg = (
+            f"no tile is looked for in an area as wide as {aoi.describe()}; the archive covers "
+            "Germany: give the part that is meant. Does the AOI cross the antimeridian?"
+        )
         raise AoiError(msg)
     first, last = (int((longitude + 180) // 6) + 1 for longitude in (west, east))
     # Tiles at a zone's edge reach past it: up to 110 km in the east, 50 km in the west.

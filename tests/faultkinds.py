@@ -189,7 +189,7 @@ SPOILERS: dict[str, Callable[[Case], Answer]] = {
     "redirhttp": lambda c: redirect(
         f"http://{c.request.origin.partition('//')[2]}{c.request.healthy}"
     ),
-    "redirlogin": lambda c: redirect(f"{c.request.prefix}{LOGIN}"),
+    "redirlogin": lambda c: redirect(f"/{c.request.prefix.split('/')[1]}/none/{LOGIN}"),
     "full200": _whole,
     "nocr": lambda c: c.answer.with_headers(Content_Range=None),
     "nocr_short": lambda c: replace(c.answer, body=c.half).with_headers(Content_Range=None),

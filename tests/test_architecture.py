@@ -13,6 +13,7 @@ import s2l3a_xr
 PACKAGE = Path(s2l3a_xr.__file__).parent
 STAGES = (
     "_errors",
+    "_paths",
     "_product",
     "_selection",
     "_aoi",
@@ -23,6 +24,7 @@ STAGES = (
     "_cache",
     "_transport",
     "_places",
+    "_listing",
     "_archive",
     "_dated",
     "_stac",
@@ -54,11 +56,14 @@ STAGES = (
     "_search",
     "_open",
     "_raster",
+    "_volume",
     "_export",
     "_plot",
+    "_doctor",
     "_accessor",
     "__init__",
     "_cli_options",
+    "_cli_doctor",
     "_cli",
 )
 """Bottom to top. A stage is a module, or a folder of modules; `__init__` is the public face."""

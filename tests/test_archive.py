@@ -12,19 +12,18 @@ import pytest
 from s2l3a_xr import Transport
 from s2l3a_xr._archive import (
     DLR_FILES,
-    Entry,
     FolderArchive,
     Listed,
     band_resolution,
     newest,
     open_archive,
-    parse_listing,
 )
 from s2l3a_xr._errors import ArchiveError, SelectionError
+from s2l3a_xr._listing import Entry, parse_listing
 from s2l3a_xr._places import is_below
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import Fault, SampleServer
-from s2l3a_xr._transport import run_with_session
+from s2l3a_xr._transport import is_http, run_with_session
 
 YEAR_URL = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/32/U/PC/2021/"
 NAME = "SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-2"
@@ -328,7 +327,11 @@ def test_every_place_answers_alike(archive):
 def test_what_is_not_there_is_nothing(archive):
     assert ask(archive, "years", "32UQC") == ()
     assert ask(archive, "products", "32UPC", 2019) == ()
-    assert ask(archive, "products", "32UPC", 2020) == ()
+    if is_http(archive.url):  # a server that falters lists a folder as empty too
+        with pytest.raises(ArchiveError, match=r"32/U/PC/2020/ is there, but .* names nothing"):
+            ask(archive, "products", "32UPC", 2020)
+    else:
+        assert ask(archive, "products", "32UPC", 2020) == ()
     gone = Product.parse(NAME.replace("202103", "202108"))
     assert ask(archive, "files", gone, [BANDS["B4"]], 10) == {}
 
@@ -441,7 +444,7 @@ def test_a_redirect_to_another_folder_of_the_host(tree):
             Fault(match="/", kind="redirect", location="https://sso.example.org/login"),
             "listing can't be read: .*another host, sso.example.org",
         ),
-        (Fault(match="/", kind="status", status=503), "given up, try again later .*attempts 2"),
+        (Fault(match="/", kind="status", status=503), "attempts 2.*try again later"),
     ],
     ids=["html", "403", "401", "login", "503"],
 )

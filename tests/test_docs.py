@@ -13,7 +13,7 @@ import shapely
 
 import s2l3a_xr
 from s2l3a_xr import _plan, _store
-from s2l3a_xr._transport import _answer, _http
+from s2l3a_xr._transport import _answer, _hosts
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -74,8 +74,7 @@ def test_numbers_of_the_network():
         f"at most {_plan.MERGE_GAP // 2**10} KiB",
         f"over {_plan.LONGEST_RANGE // 2**20} MiB",
         f"up to {_plan.MOST_RANGES} ranges",
-        f"for {_http._LONGEST_PAUSE_S:g} s at most",
-        f"within the last {_http._RECENT_S:g} s",
+        f"within the last {_hosts.RECENT_S:g} s",
         f"until {_store._KEEP_SHARE * 100:.0f} % are left",
         ", ".join(map(str, sorted(_answer._TRANSIENT))),
     ):

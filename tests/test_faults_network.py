@@ -43,6 +43,7 @@ STATUSES = ("s408", "s425", "s429", "s500", "s502", "s503", "s504", "s522", "s52
 BROKEN = ("reset0", "close0", "closemid", "resetmid")
 SHORT = ("short_cl", "short_chunked", "short_nocl")
 SILENT = ("stall", "stall0")
+CUT = ("closemid", "resetmid", "stall")
 TWICE = (*STATUSES, *BROKEN, *SHORT, "shift_honest")
 
 
@@ -112,8 +113,9 @@ def tif_requests(site, url):
 
 
 def times_asked(site, url):
-    """Count the requests for each range by its first byte."""
-    return Counter(entry.ranges[0][0] for entry in tif_requests(site, url) if entry.ranges)
+    """Count the requests for each range by its first byte, with those for its rest alone."""
+    spans = [entry.ranges[0] for entry in tif_requests(site, url) if entry.ranges]
+    return Counter(min(s[0] for s in spans if s[1] == stop) for _, stop in spans)
 
 
 def check_place(error, *, month=DEFLATE):
@@ -204,6 +206,9 @@ def test_a_lasting_fault_is_an_error_that_is_not_remembered(site, kind, scope):
     url = site.url(kind, count=float("inf"), scope=scope, path=FILES)
     most = 3
     da = opened(url, settings={"max_attempts": most})
+    if scope == "header" and kind in CUT:  # its rest begins elsewhere, where nothing fails
+        check_pixels(da)
+        return
     started = time.monotonic()
     error = fails(da, TransportError)
     assert time.monotonic() - started < 6

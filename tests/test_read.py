@@ -31,6 +31,7 @@ from s2l3a_xr._sample import Fault, SampleServer
 from s2l3a_xr._tiff import SparseBytes, parse_header
 from s2l3a_xr._transport import Transport
 
+LATER = {"Last-Modified": "Tue, 01 Jun 2021 00:00:00 GMT"}
 AT = {"32UPC": (5000, 9600), "32UQC": (5000, 0)}
 SHAPE = (600, 1380)
 ACROSS = shapely.Polygon(
@@ -259,7 +260,11 @@ NAMES = {
     "lying": (Fault(match="B4", kind="lying_range", min_start=1), FormatError, "the block"),
     "flip": (Fault(match="B4", kind="flip", min_start=1), FormatError, "the block"),
     "zeros at the begin": (Fault(match="B4", kind="zeros"), FormatError, "no TIFF"),
-    "etag": (Fault(match="B4", kind="etag", min_start=1), FileChangedError, "was replaced"),
+    "etag": (
+        Fault(match="B4", kind="etag", min_start=1, headers=LATER),
+        FileChangedError,
+        "was replaced",
+    ),
     "total": (Fault(match="B4", kind="wrong_total", min_start=1), ReadError, "replaced"),
 }
 

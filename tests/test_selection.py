@@ -183,7 +183,7 @@ def test_at_an_open_end_the_archive_decides(time, first, last):
 
 
 @given(
-    st.tuples(st.integers(2015, 2099), st.integers(1, 12)),
+    st.tuples(st.integers(2015, 2025), st.integers(1, 12)),  # later ones would lie in the future
     st.tuples(st.integers(2015, 2099), st.integers(1, 12)),
 )
 def test_a_span_is_every_month_between(one, other):

@@ -17,6 +17,7 @@ from s2l3a_xr._tiff import HEADER_BYTES
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Transport, run_with_session
 
+LATER = {"Last-Modified": "Tue, 01 Jun 2021 00:00:00 GMT"}
 PIXELS = np.arange(300 * 300, dtype="int16").reshape(300, 300)
 
 
@@ -117,7 +118,7 @@ def test_no_failure_is_kept(site, tmp_path, lay_file):
 
 def test_a_file_replaced_within_its_header_is_refused(site, tmp_path, lay_file):
     source = source_of(site, lay_file(tmp_path, PIXELS, blockxsize=64, blockysize=64))
-    site.faults = [Fault(match=r"\.tif$", kind="etag", min_start=1)]
+    site.faults = [Fault(match=r"\.tif$", kind="etag", min_start=1, headers=LATER)]
     with pytest.raises(FileChangedError, match="replaced while it was read"):
         read(source)
     site.faults = []

@@ -23,7 +23,6 @@ from s2l3a_xr._tiff import (
     HEADER_CAP,
     MissingBytesError,
     SparseBytes,
-    check_counts,
     decode_block,
     parse_header,
 )
@@ -54,9 +53,12 @@ def layout_of(content, have=HEADER_BYTES):
         except MissingBytesError as gap:
             file.add(gap.start, content[gap.start : max(gap.stop, gap.start + have)])
         else:
-            check_counts(layout, len(content), "here.tif")
             return layout, file.held
     raise AssertionError("the header never ends")
+
+
+def block_of(layout, content, index):
+    return memoryview(content)[slice(*layout.span(index))]
 
 
 def read_all(content, have=HEADER_BYTES, fill=0):
@@ -70,9 +72,8 @@ def read_all(content, have=HEADER_BYTES, fill=0):
         layout.dtype.newbyteorder("="),
     )
     for row, column in np.ndindex(layout.offsets.shape):
-        start, count = layout.offsets[row, column], layout.counts[row, column]
-        if count:
-            block = decode_block(layout, memoryview(content)[start : start + count], (row, column))
+        if layout.counts[row, column]:
+            block = decode_block(layout, block_of(layout, content, (row, column)), (row, column))
             top, left = row * layout.block_height, column * layout.block_width
             padded[top : top + block.shape[0], left : left + block.shape[1]] = block
     return padded[: layout.height, : layout.width]

@@ -1,7 +1,20 @@
 """STAC: APIs, static catalogues, and items in files or in memory, as archives."""
 
-from s2l3a_xr._stac._api import DLR_STAC, StacArchive
+from s2l3a_xr._stac._api import COLLECTION, DLR_STAC, StacArchive, is_api
+from s2l3a_xr._stac._documents import links_of
 from s2l3a_xr._stac._items import ItemArchive
+from s2l3a_xr._stac._links import Links
 from s2l3a_xr._stac._places import DLR_STAC_NAME, ArchiveLike, open_place
 
-__all__ = ["DLR_STAC", "DLR_STAC_NAME", "ArchiveLike", "ItemArchive", "StacArchive", "open_place"]
+__all__ = [
+    "COLLECTION",
+    "DLR_STAC",
+    "DLR_STAC_NAME",
+    "ArchiveLike",
+    "ItemArchive",
+    "Links",
+    "StacArchive",
+    "is_api",
+    "links_of",
+    "open_place",
+]

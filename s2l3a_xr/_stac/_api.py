@@ -17,7 +17,9 @@ from s2l3a_xr._errors import (
     SelectionError,
     redact,
 )
+from s2l3a_xr._listing import KEPT
 from s2l3a_xr._loop import gather, in_thread
+from s2l3a_xr._places import check_address
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._documents import fresh, get_document, keep_text, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
@@ -60,14 +62,20 @@ class StacArchive:
     url: str = DLR_STAC
     collection: str = COLLECTION
 
+    def __repr__(self) -> str:
+        return f"StacArchive({redact(self.url)!r}, collection={self.collection!r})"
+
     def __post_init__(self) -> None:
         """Check what can be checked without asking."""
-        if not is_http(self.url) or not self.collection:
+        texts: tuple[object, object] = (self.url, self.collection)
+        are_texts = all(isinstance(text, str) and text for text in texts)
+        if not are_texts or not is_http(self.url):
             msg = (
-                f"StacArchive({redact(self.url)!r}, collection={self.collection!r}) needs the "
+                f"StacArchive({redact(str(self.url))!r}, collection={self.collection!r}) needs the "
                 "http(s) URL of an API's landing page and the name of a collection."
             )
             raise SelectionError(msg)
+        check_address(self.url)
 
     async def survey(
         self, session: Session, aoi: Aoi, months: Sequence[Month] | None
@@ -113,7 +121,7 @@ class StacArchive:
             try:
                 return await self._ask(session, bounds, spans)
             except ReadError as exc:
-                msg = f"the STAC API can't be searched: {exc}"
+                msg = f"the STAC API can't be searched: {exc}; {KEPT}."
                 raise ArchiveError(msg) from exc
 
         key = (self, bounds, spans, fresh())

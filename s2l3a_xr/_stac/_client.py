@@ -21,8 +21,6 @@ from s2l3a_xr._transport import Session
 _LIMIT = 250
 """Items a page; servers lower it without a word, and links to the next page rule."""
 
-_MOST_REQUESTS = 5000
-
 
 class Bridge:
     """Lets a thread wait for the loop, and the loop call that off.
@@ -36,6 +34,7 @@ class Bridge:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._loop = asyncio.get_running_loop()
+        self.most_pages = session.transport.max_pages
         self._stopped = False
         self._pending: set[Any] = set()
 
@@ -73,13 +72,22 @@ class TransportIO(StacApiIO):
         What may be followed.
     url : str
         Where the API is searched; relative links begin from it.
+    most_pages : int
+        So often it is asked.
     """
 
-    def __init__(self, fetch: Callable[[str, bytes | None], str], links: Links, url: str) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[str, bytes | None], str],
+        links: Links,
+        url: str,
+        most_pages: int,
+    ) -> None:
         super().__init__(max_retries=None)
         self._fetch = fetch
         self._links = links
         self._url = url
+        self._most_pages = most_pages
         self._asked: set[tuple[str, bytes | None]] = set()
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401 - pystac's signature
@@ -109,8 +117,11 @@ class TransportIO(StacApiIO):
         if (url, body) in self._asked:
             msg = f"the STAC API goes in circles: its next page was read before ({redact(url)})."
             raise ArchiveError(msg)
-        if len(self._asked) >= _MOST_REQUESTS:
-            msg = f"the STAC API has more than {_MOST_REQUESTS} pages; ask for less at once."
+        if len(self._asked) >= self._most_pages:
+            msg = (
+                f"the STAC API {redact(url)} has more than {self._most_pages} pages; ask for fewer "
+                "months at once, or allow more with transport=Transport(max_pages=…)."
+            )
             raise ArchiveError(msg)
         self._asked.add((url, body))
 
@@ -150,7 +161,7 @@ def find_items(bridge: Bridge, links: Links, url: str, **query: Any) -> Findings
     findings = Findings()
     count = matched = 0
     try:
-        io = TransportIO(bridge.fetch, links, url)
+        io = TransportIO(bridge.fetch, links, url, bridge.most_pages)
         for page in ItemSearch(url, stac_io=io, limit=_LIMIT, **query).pages_as_dicts():
             matched = max(matched, _as_number(page.get("numberMatched")))
             for item in page["features"]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, redact
+from s2l3a_xr._listing import KEPT
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._transport import Session, is_http
 
-_CAP = 64 * 2**20
 _FRESH_S = 300.0
 
 
@@ -53,9 +53,10 @@ async def fetch_text(session: Session, place: str, body: bytes | None = None) ->
     ArchiveError
         The local file can't be read, or is too large.
     """
+    cap = session.transport.max_document_bytes
     if not is_http(place):
-        return await in_thread(_read_file, place)
-    reply = await session.http.fetch_document(place, cap=_CAP, body=body)
+        return await in_thread(_read_file, place, cap)
+    reply = await session.http.fetch_document(place, cap=cap, body=body)
     return bytes(reply.data).decode("utf-8", "replace")
 
 
@@ -113,7 +114,7 @@ async def get_document(
     except GoneError:
         raise
     except ReadError as exc:
-        msg = f"the STAC catalogue can't be read: {exc}"
+        msg = f"the STAC catalogue can't be read: {exc}; {KEPT}."
         raise ArchiveError(msg) from exc
     return parse_document(text, place)
 
@@ -172,14 +173,17 @@ def links_of(document: dict[str, Any], *rels: str) -> list[dict[str, Any]]:
     ]
 
 
-def _read_file(path: str) -> str:
+def _read_file(path: str, cap: int) -> str:
     try:
         with Path(path).open("rb") as file:
-            data = file.read(_CAP + 1)
+            data = file.read(cap + 1)
     except OSError as exc:
         msg = f"the STAC file {path} can't be read: {exc}"
         raise ArchiveError(msg) from exc
-    if len(data) > _CAP:
-        msg = f"the STAC file {path} is larger than {_CAP} bytes."
+    if len(data) > cap:
+        msg = (
+            f"the STAC file {path} is larger than {cap} bytes; cut it, or allow more with "
+            "transport=Transport(max_document_bytes=…)."
+        )
         raise ArchiveError(msg)
     return data.decode("utf-8", "replace")

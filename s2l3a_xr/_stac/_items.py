@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Listed, Origin, band_resolution
-from s2l3a_xr._errors import MissingError, MissingWarning
+from s2l3a_xr._errors import ArchiveError, MissingError, MissingWarning, redact
 from s2l3a_xr._product import BANDS, Band, Product
 from s2l3a_xr._stac._documents import links_of
+from s2l3a_xr._stac._doubts import doubt_about
 from s2l3a_xr._stac._links import LinkRefusedError, Links
 from s2l3a_xr._tiles import tiles_over
 from s2l3a_xr._transport import Session, is_http
@@ -64,6 +65,8 @@ class Findings:
     short: list[str] = field(default_factory=list)
     """Searches that gave less than they said."""
     licenses: set[str] = field(default_factory=set)
+    doubts: dict[Product, str] = field(default_factory=dict)
+    """Items that say of themselves what does not fit their files, and what."""
 
     def join(self, other: Findings) -> None:
         """Take over what others found."""
@@ -72,6 +75,7 @@ class Findings:
         self.unclear += other.unclear
         self.short += other.short
         self.licenses |= other.licenses
+        self.doubts |= other.doubts
 
     def take(self, item: object, base: str, links: Links) -> None:
         """Read one item.
@@ -94,24 +98,30 @@ class Findings:
         if isinstance(license_name, str):
             self.licenses.add(license_name)
         home = _home(item, base, links)
-        for key, asset in item["assets"].items():
-            self._take_asset(
-                f"{str(item.get('id'))[:200]} {str(key)[:50]}", key, asset, home, links
-            )
+        name = str(item.get("id"))[:200]
+        products = {
+            self._take_asset(f"{name} {str(key)[:50]}", key, asset, home, links)
+            for key, asset in item["assets"].items()
+        }
+        for product in products - {None}:
+            if product is not None and (doubt := doubt_about(item, product)):
+                self.doubts[product] = f"the STAC item {name!r}: {doubt}"
 
-    def _take_asset(self, what: str, key: object, asset: object, home: str, links: Links) -> None:
+    def _take_asset(
+        self, what: str, key: object, asset: object, home: str, links: Links
+    ) -> Product | None:
         href = asset.get("href") if isinstance(asset, Mapping) else None
         named = _named_file(href) if isinstance(href, str) else None
         if named is None or not isinstance(href, str) or not isinstance(asset, Mapping):
             if _is_layer(key):
                 self.unclear.append(f"{what} names no file of a product")
-            return
+            return None
         product, layer = named
         try:
             url = links.to_file(home, href)
         except LinkRefusedError as exc:
             self.refused.append(f"{what}: {exc}")
-            return
+            return None
         size = asset.get("file:size")
         self.files.append(
             ItemFile(
@@ -121,6 +131,7 @@ class Findings:
                 size=size if isinstance(size, int) and size > 0 else None,
             )
         )
+        return product
 
     def remarks(self) -> list[str]:
         """Say what was left out.
@@ -187,12 +198,15 @@ class ItemArchive:
         Each product's files; ``url`` is empty where it follows from the archive's.
     remarks : tuple of str
         What was left out.
+    doubts : mapping
+        Products whose items contradict them, and how.
     """
 
     url: str
     origin: Origin
     found: Mapping[Product, Mapping[Layer, Listed]]
     remarks: tuple[str, ...]
+    doubts: Mapping[Product, str] = field(default_factory=dict)
 
     def check(self, aoi: Aoi, where: str) -> None:
         """Warn about what was left out, and fail where there is nothing of an area.
@@ -221,8 +235,17 @@ class ItemArchive:
             raise MissingError(msg)
 
     async def products(self, _: Session, tile: str, year: int) -> tuple[Product, ...]:
-        """Give a tile's products of a year."""
-        return tuple(p for p in self.found if (p.tile, p.year) == (tile, year))
+        """Give a tile's products of a year; none whose item contradicts it is believed."""
+        found = tuple(p for p in self.found if (p.tile, p.year) == (tile, year))
+        for product in found:
+            if product in self.doubts:
+                msg = (
+                    f"{self.doubts[product]}. It can't be told which is right: ask for other "
+                    "months, hand over the items that are right (archive=[…]), or tell whoever "
+                    "keeps the catalogue."
+                )
+                raise ArchiveError(msg)
+        return found
 
     async def files(
         self, _: Session, product: Product, bands: Iterable[Band], resolution_m: int
@@ -254,11 +277,26 @@ def make_archive(findings: Findings, origin: Origin) -> ItemArchive:
     """
     url = _common_base(findings.files) or f"{origin.catalogue.rstrip('/')}/"
     found: dict[Product, dict[Layer, Listed]] = {}
-    for file in findings.files:
-        place = "" if file.url == url + _path(file) else file.url
-        listed = Listed(size=file.size, url=place)
-        found.setdefault(file.product, {}).setdefault(file.layer, listed)
-    return ItemArchive(url=url, origin=origin, found=found, remarks=tuple(findings.remarks()))
+    twice = set()
+    # What is in DLR's layout first, then by address: the catalogue's order decides nothing.
+    places = {(file.url != url + _path(file), file.url): file for file in findings.files}
+    for (is_elsewhere, place), file in sorted(places.items(), key=lambda pair: pair[0]):
+        listed = Listed(size=file.size, url=place if is_elsewhere else "")
+        kept = found.setdefault(file.product, {}).setdefault(file.layer, listed)
+        if redact(kept.url or url + _path(file)) != redact(file.url):  # tokens differ, and may
+            twice.add(redact(file.url).rpartition("/")[2])
+    if twice:
+        findings.short.append(
+            f"{len(twice)} files have several addresses in the STAC catalogue, the first is "
+            f"{min(twice)}: of each, the address in DLR's layout or else the first one is read."
+        )
+    return ItemArchive(
+        url=url,
+        origin=origin,
+        found=found,
+        remarks=tuple(findings.remarks()),
+        doubts=findings.doubts,
+    )
 
 
 def _path(file: ItemFile) -> str:

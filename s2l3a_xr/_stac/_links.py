@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from s2l3a_xr._errors import ArchiveError, TransportError, redact
 from s2l3a_xr._transport import check_host, is_http
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:|//|\\\\")  # one letter alone is a drive
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:|//|\\\\|/vsi")  # one letter alone is a drive
 _NEVER_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 
@@ -69,7 +69,8 @@ class Links:
             try:
                 check_host(url, self._trusted)
             except TransportError as exc:
-                raise LinkRefusedError(exc.reason) from exc
+                where = "to no public address"
+                raise LinkRefusedError(_leads(url, where, urlsplit(url).hostname)) from exc
         return url
 
     def to_document(self, base: str, href: str) -> str:
@@ -136,7 +137,7 @@ def _checked_url(url: str) -> str:
     except ValueError as exc:
         msg = f"a link is no address ({exc})"
         raise LinkRefusedError(msg) from exc
-    if not parts.hostname or _NEVER_IN_URLS.search(url):
+    if not is_http(url) or not parts.hostname or _NEVER_IN_URLS.search(url):
         msg = f"a link is no address: {redact(url)[:200]!r}"
         raise LinkRefusedError(msg)
     if parts.username is not None or parts.password is not None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import DLR_FILES, Archive, Catalogue, open_archive
 from s2l3a_xr._errors import ArchiveError, GoneError, ReadError
+from s2l3a_xr._listing import KEPT
+from s2l3a_xr._places import check_address
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._api import StacArchive, is_api
 from s2l3a_xr._stac._documents import keep_text, links_of, parse_document
@@ -75,7 +77,7 @@ class WebPlace:
         except ReadError as exc:
             if exc.status is not None and exc.attempts == 1:  # a plain no, such as 403
                 return None
-            msg = f"the archive can't be reached: {exc}"
+            msg = f"the archive can't be reached: {exc}; {KEPT}."
             raise ArchiveError(msg) from exc
         if not text.lstrip("\ufeff \t\r\n").startswith("{"):
             return None
@@ -123,6 +125,8 @@ def open_place(archive: ArchiveLike) -> Archive | Catalogue:
 def _open_address(place: str) -> Archive | Catalogue:
     if place == DLR_STAC_NAME:
         return StacArchive()
+    if is_http(place):
+        check_address(place)
     # What has DLR's own path is its tree, or a copy: asking would cost a round trip.
     if is_http(place) and not place.rstrip("/").endswith(urlsplit(DLR_FILES).path.rstrip("/")):
         return WebPlace(url=place)

@@ -112,6 +112,7 @@ class _Walk:
     collections: set[str] = field(default_factory=set)
     license: str = ""
     _seen: set[str] = field(default_factory=set)
+    _pages: int = 0
 
     async def follow(self, places: Sequence[str], nodes: Iterable[Node]) -> None:
         """Take in documents, and all that they link to."""
@@ -122,7 +123,7 @@ class _Walk:
             step, ahead = batch[:_STEP], batch[_STEP:]
             self._seen.update(step)
             if len(self._seen) > _MOST_DOCUMENTS:
-                msg = f"the STAC catalogue has more than {_MOST_DOCUMENTS} documents."
+                msg = f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; begin lower."
                 raise ArchiveError(msg)
             try:
                 found = await gather(get_document(self.session, place) for place in step)
@@ -166,7 +167,7 @@ class _Walk:
         reason = "its next page is asked for by POST"
         if links[0].get("method", "GET") == "GET" and is_http(base):
             try:
-                return [self.links.to_document(base, links[0]["href"])]
+                return [self._counted(self.links.to_document(base, links[0]["href"]))]
             except LinkRefusedError as exc:
                 reason = str(exc)
         self.findings.short.append(
@@ -174,6 +175,21 @@ class _Walk:
             f"read ({reason}); give all items, or the address of the API."
         )
         return []
+
+    def _counted(self, page: str) -> str:
+        """Follow a page once, and not without end."""
+        self._pages += 1
+        most = self.session.transport.max_pages
+        if page in self._seen:
+            msg = f"the STAC search goes in circles: its next page was read before ({page})."
+            raise ArchiveError(msg)
+        if self._pages >= most:
+            msg = (
+                f"the STAC search has more than {most} pages, the last {page}; search for less at "
+                "once, or allow more with transport=Transport(max_pages=…)."
+            )
+            raise ArchiveError(msg)
+        return page
 
 
 def from_objects(objects: object) -> StaticCatalogue:

@@ -1,29 +1,24 @@
 """The parts of TIFF that a reader of blocks needs: a header's layout, a block's pixels."""
 
-from s2l3a_xr._tiff._blocks import decode_block
-from s2l3a_xr._tiff._bytes import MissingBytesError, SparseBytes
-from s2l3a_xr._tiff._header import (
-    HEADER_BYTES,
-    HEADER_CAP,
-    check_counts,
-    parse_header,
-    parse_overviews,
-    read_description,
-)
-from s2l3a_xr._tiff._layout import Layout
+from s2l3a_xr._tiff._blocks import decode_block, unwrap_block
+from s2l3a_xr._tiff._bytes import HEADER_BYTES, HEADER_CAP, MissingBytesError, SparseBytes
+from s2l3a_xr._tiff._header import BLOCK_CAP, parse_header, parse_overviews, read_description
+from s2l3a_xr._tiff._layout import Image, Layout
 from s2l3a_xr._tiff._writing import Head, plan_copy
 
 __all__ = [
+    "BLOCK_CAP",
     "HEADER_BYTES",
     "HEADER_CAP",
     "Head",
+    "Image",
     "Layout",
     "MissingBytesError",
     "SparseBytes",
-    "check_counts",
     "decode_block",
     "parse_header",
     "parse_overviews",
     "plan_copy",
     "read_description",
+    "unwrap_block",
 ]

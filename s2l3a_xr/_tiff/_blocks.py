@@ -19,7 +19,7 @@ def decode_block(layout: Layout, data: bytes | memoryview, index: tuple[int, int
     layout : Layout
         Of the file.
     data : bytes
-        The packed block.
+        The packed block, with its leader and trailer.
     index : tuple of int
         Its row and column of blocks.
 
@@ -33,6 +33,7 @@ def decode_block(layout: Layout, data: bytes | memoryview, index: tuple[int, int
     FormatError
         The bytes do not unpack to a block; the caller adds the URL.
     """
+    data = unwrap_block(layout, data, index)
     shape = layout.block_shape(index[0])
     size = shape[0] * shape[1] * layout.dtype.itemsize
     try:
@@ -55,20 +56,63 @@ def decode_block(layout: Layout, data: bytes | memoryview, index: tuple[int, int
     return native
 
 
-def _unpack(compression: int, data: Any, size: int) -> bytes | memoryview:  # noqa: ANN401 - any buffer
+def unwrap_block(layout: Layout, data: bytes | memoryview, index: tuple[int, int]) -> memoryview:
+    """Hold a block against the leader and trailer around it, and take them off.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the file.
+    data : bytes
+        The packed block, with its leader and trailer.
+    index : tuple of int
+        Its row and column of blocks.
+
+    Returns
+    -------
+    memoryview
+        The packed block.
+
+    Raises
+    ------
+    FormatError
+        They are those of another block, or of none; the caller adds the URL.
+    """
+    whole = memoryview(data)
+    end = len(whole) - layout.trailer
+    block = whole[layout.leader : end]
+    if layout.leader and int.from_bytes(whole[: layout.leader], "little") != len(block):
+        size = int.from_bytes(whole[: layout.leader], "little")
+        msg = f"the block is not in its place: {size} bytes stand there instead of {len(block)}"
+        raise FormatError(msg, block=index)
+    if len(block) >= layout.trailer > 0 and whole[end:] != block[-layout.trailer :]:
+        msg = "the block is not whole: its last bytes are not those that GDAL repeats behind it"
+        raise FormatError(msg, block=index)
+    return block
+
+
+def _unpack(
+    compression: int,
+    data: Any,  # noqa: ANN401 - imagecodecs takes any buffer and does not say so
+    size: int,
+) -> memoryview:
     if compression == NONE:
         return memoryview(data)
     if compression in DEFLATES:
-        unpacked = imagecodecs.deflate_decode(data, out=size)
+        unpacked = imagecodecs.deflate_decode(data, out=size)  # compares its checksum
+        if imagecodecs.deflate_adler32(unpacked).to_bytes(4, "big") != data[-4:]:
+            msg = "something stands behind its end"
+            raise ValueError(msg)
     elif compression == LZW:
-        unpacked = imagecodecs.lzw_decode(data, out=size)
+        # What does not fit is left out without a word, so there is room for a byte too many.
+        unpacked = imagecodecs.lzw_decode(data, out=size + 1)
     else:
         unpacked = imagecodecs.zstd_decode(data, out=size)
     return memoryview(unpacked)
 
 
 def _undo_float_predictor(
-    raw: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[int, int]
+    raw: memoryview, dtype: np.dtype[Any], shape: tuple[int, int]
 ) -> np.ndarray:
     """Join the byte planes of a row: most significant first whatever the byte order."""
     planes = np.frombuffer(raw, dtype=np.uint8).reshape(shape[0], -1)

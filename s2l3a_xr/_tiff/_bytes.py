@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from collections.abc import Iterator
+
+from s2l3a_xr._errors import FormatError
+
+HEADER_BYTES = 32 * 1024
+"""First guess at a header's length: a COG of 10980 x 10980 with blocks of 256 fits in."""
+
+HEADER_CAP = 8 * 2**20
+"""Most bytes that are read of a header, where nothing else is said."""
 
 
 class MissingBytesError(Exception):
@@ -21,19 +28,22 @@ class MissingBytesError(Exception):
         self.stop = stop
 
 
-class SparseBytes(io.RawIOBase):
+class SparseBytes:
     """Pieces of a file that pretend to be the whole of it.
 
     Parameters
     ----------
     total : int
         Size of the whole file.
+    cap : int, default 8 MiB
+        Most bytes that one parsing takes: what a header claims to need beyond is refused before
+        it is fetched or unpacked.
     """
 
-    def __init__(self, total: int) -> None:
-        super().__init__()
-        self._total = total
-        self._position = 0
+    def __init__(self, total: int, cap: int = HEADER_CAP) -> None:
+        self.total = total
+        self._cap = cap
+        self._taken = 0
         self._pieces: list[tuple[int, bytes]] = []
 
     def add(self, start: int, data: bytes) -> None:
@@ -49,11 +59,6 @@ class SparseBytes(io.RawIOBase):
         self._pieces.append((start, data))
 
     @property
-    def total(self) -> int:
-        """Size of the whole file."""
-        return self._total
-
-    @property
     def pieces(self) -> tuple[tuple[int, bytes], ...]:
         """Where each piece begins, and its bytes."""
         return tuple(self._pieces)
@@ -63,39 +68,56 @@ class SparseBytes(io.RawIOBase):
         """Bytes of all pieces."""
         return sum(len(data) for _, data in self._pieces)
 
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
+    def begin(self) -> bytes:
+        """Start parsing anew.
 
-    def seekable(self) -> bool:
-        """Say that it can be positioned."""
-        return True
+        Returns
+        -------
+        bytes
+            The first 80 bytes, or what is at hand of them.
+        """
+        self._taken = 0
+        return next((data[:80] for start, data in self._pieces if start == 0), b"")
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, as every file does."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._total}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+    def read(self, start: int, stop: int) -> bytes:
+        """Get some bytes.
 
-    def tell(self) -> int:
-        """Say where it stands."""
-        return self._position
+        Parameters
+        ----------
+        start, stop : int
+            First byte and the byte behind the last one.
 
-    def read(self, size: int | None = -1) -> bytes:
-        """Read, as every file does; a hole raises `MissingBytesError`."""
-        start = self._position
-        stop = self._total if size is None or size < 0 else min(start + size, self._total)
-        if stop <= start:
-            return b""
-        for first, data in self._pieces:
-            if first <= start and stop <= first + len(data):
-                self._position = stop
-                return data[start - first : stop - first]
-        raise MissingBytesError(start, stop)
+        Returns
+        -------
+        bytes
+            All of them.
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
-        """Read into a buffer, as every file does."""
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
+        Raises
+        ------
+        MissingBytesError
+            They are not all at hand.
+        FormatError
+            They are not in the file, or too many; the caller adds the URL.
+        """
+        if start < 0 or stop > self.total:
+            msg = f"the TIFF's header points at bytes {start} to {stop}, the file has {self.total}"
+            raise FormatError(msg)
+        self._taken += stop - start
+        if self._taken > self._cap:
+            msg = (
+                f"the TIFF's header is longer than {self._cap} bytes, which "
+                "Transport(max_header_bytes=…) allows"
+            )
+            raise FormatError(msg)
+        return b"".join(self._gather(start, stop))
+
+    def _gather(self, start: int, stop: int) -> Iterator[bytes]:
+        while start < stop:
+            for first, data in self._pieces:
+                part = data[start - first : stop - first] if first <= start else b""
+                if part:
+                    yield part
+                    start += len(part)
+                    break
+            else:
+                raise MissingBytesError(start, stop)

@@ -30,8 +30,8 @@ class Tag(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Layout:
-    """Where the blocks of one image lie in a file, and how they are packed.
+class Image:
+    """What a header says of one image, but for the table of its blocks.
 
     Parameters
     ----------
@@ -51,12 +51,8 @@ class Layout:
         Size of a pixel along x and y, both positive for a north-up image.
     epsg : int or None
         CRS of the image.
-    offsets, counts : ndarray of int64, shape (block rows, block columns)
-        Place and length of each block; both zero for one that was never written.
-    byte_order : str
-        The file's, ``<`` or ``>``; a dtype of one byte has none.
-    tags : tuple of Tag
-        What says where the image lies and what nodata is.
+    scaling : tuple of float
+        GDAL's scale and offset, which make other values of what is stored.
     """
 
     width: int
@@ -66,14 +62,11 @@ class Layout:
     dtype: np.dtype[Any]
     compression: int
     predictor: int
-    nodata: float | None
-    origin: tuple[float, float] | None
-    pixel_size: tuple[float, float] | None
-    epsg: int | None
-    offsets: np.ndarray
-    counts: np.ndarray
-    byte_order: str = "<"
-    tags: tuple[Tag, ...] = ()
+    nodata: float | None = None
+    origin: tuple[float, float] | None = None
+    pixel_size: tuple[float, float] | None = None
+    epsg: int | None = None
+    scaling: tuple[float, float] = (1.0, 0.0)
 
     @property
     def raw_block_bytes(self) -> int:
@@ -103,3 +96,44 @@ class Layout:
         # A single tile as wide as the image is padded, a last strip is not: the byte count
         # tells them apart when the block is unpacked.
         return self.height - self.block_height * row, self.block_width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout(Image):
+    """An image, and where its blocks lie in the file.
+
+    Parameters
+    ----------
+    offsets, counts : ndarray of int64, shape (block rows, block columns)
+        Place and length of each block; both zero for one that was never written.
+    byte_order : str
+        The file's, ``<`` or ``>``; a dtype of one byte has none.
+    tags : tuple of Tag
+        What says where the image lies and what nodata is.
+    leader, trailer : int
+        Bytes before and behind each block by which it can be checked; they belong to no block's
+        count. GDAL's cloud-optimised files have them.
+    """
+
+    offsets: np.ndarray
+    counts: np.ndarray
+    byte_order: str = "<"
+    tags: tuple[Tag, ...] = ()
+    leader: int = 0
+    trailer: int = 0
+
+    def span(self, block: tuple[int, int]) -> tuple[int, int]:
+        """Say where a block stands in the file.
+
+        Parameters
+        ----------
+        block : tuple of int
+            Row and column of blocks.
+
+        Returns
+        -------
+        tuple of int
+            Its first byte and the byte behind its last one, with leader and trailer.
+        """
+        start = int(self.offsets[block])
+        return start - self.leader, start + int(self.counts[block]) + self.trailer

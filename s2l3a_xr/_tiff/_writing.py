@@ -61,7 +61,7 @@ def plan_copy(layout: Layout, wanted: np.ndarray, description: str) -> Head:
     offsets = np.where(counts > 0, (ends - counts.ravel()).reshape(counts.shape), 0)
     return Head(
         data=_head(layout, offsets, counts, description),
-        layout=replace(layout, offsets=offsets, counts=counts),
+        layout=replace(layout, offsets=offsets, counts=counts, leader=0, trailer=0),
         total=total,
     )
 

@@ -1,7 +1,19 @@
 """The one stage that speaks http(s), and the door to every other place that fsspec knows."""
 
 from s2l3a_xr._transport._guard import check_host
+from s2l3a_xr._transport._probe import Peer, Probe, Prober
 from s2l3a_xr._transport._session import Session, is_http, is_local, run_with_session
 from s2l3a_xr._transport._settings import Reply, Transport
 
-__all__ = ["Reply", "Session", "Transport", "check_host", "is_http", "is_local", "run_with_session"]
+__all__ = [
+    "Peer",
+    "Probe",
+    "Prober",
+    "Reply",
+    "Session",
+    "Transport",
+    "check_host",
+    "is_http",
+    "is_local",
+    "run_with_session",
+]

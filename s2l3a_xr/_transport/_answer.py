@@ -2,107 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from s2l3a_xr._errors import GoneError, TransportError
+from s2l3a_xr._errors import FileChangedError, GoneError, TransportError
 from s2l3a_xr._transport._multipart import CONTENT_RANGE, Part, PartParser, PartsError
 from s2l3a_xr._transport._settings import Reply
+from s2l3a_xr._transport._wish import NoPartsError, NoSizeError, PassingError, Wish
 
-_OK, _PARTIAL = 200, 206
-_GONE = frozenset({404, 410})
+_OK, _PARTIAL, _UNMET = 200, 206, 416
+_GONE = frozenset({404, 410, 451})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 _SECONDS = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
+_EMPTY = re.compile(r"bytes\s+\*/0", re.ASCII)
 _PART_OVERHEAD = 1024
 _BAD = 400
 _GZIP = frozenset({"gzip", "x-gzip"})
+_HTML = frozenset({"text/html", "application/xhtml+xml"})
 _LONGEST_EXPLANATION = 2**16
-
-
-class PassingError(Exception):
-    """A fault that may be gone at the next attempt."""
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        status: int | None = None,
-        pause_s: float | None = None,
-        kind: str = "fault",
-    ) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.pause_s = pause_s
-        self.kind = kind
-
-
-class NoPartsError(Exception):
-    """The server does not answer several ranges with several parts."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Delivery:
-    """Ranges that are still to come, and who takes them.
-
-    Parameters
-    ----------
-    left : dict
-        Position by range.
-    take : callable
-        Called with position and reply, once for each range, as soon as it is there.
-    """
-
-    left: dict[tuple[int, int], int]
-    take: Callable[[int, Reply], None]
-
-    def hand_over(self, byte_range: tuple[int, int], reply: Reply) -> None:
-        """Hand a range on, unless that was done."""
-        position = self.left.pop(byte_range, None)
-        if position is not None:
-            self.take(position, reply)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What to ask for: ranges, or the whole file up to a cap."""
-
-    ranges: tuple[tuple[int, int], ...]
-    cap: int | None = None
-    tries_parts: bool = False
-    """Ask for the last byte as well, to see whether the server takes several ranges."""
-    delivery: Delivery | None = None
-    """Who takes the ranges; without it there is one, and its reply is returned."""
-    is_document: bool = False
-    """A catalogue's document: it may come compressed, and errors explain themselves."""
-    body: bytes | None = None
-    """JSON to be sent along, with POST."""
-
-    @property
-    def takes_parts(self) -> bool:
-        return self.tries_parts or len(self.ranges) > 1
-
-    @property
-    def span(self) -> tuple[int, int] | None:
-        """All ranges as one, for messages."""
-        return (self.ranges[0][0], self.ranges[-1][1]) if self.ranges else None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        spans = [f"{start}-{stop - 1}" for start, stop in self.ranges]
-        spans += ["-1"] if self.tries_parts else []
-        return {"Range": f"bytes={','.join(spans)}"} if spans else {}
-
-    def rest(self) -> Wish:
-        """Ask only for what has not come yet."""
-        return replace(self, ranges=tuple(self.delivery.left)) if self.delivery else self
+_LOOK_AT = 80
+_MOST_REASON = 100
+_OTHER_SERVER = "no parts of files can be read there: use another archive, or a mirror folder"
+_TELL = "tell the server's operator, or use another archive"
 
 
 async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) -> Reply:
@@ -128,18 +56,26 @@ async def take_answer(response: aiohttp.ClientResponse, url: str, wish: Wish) ->
         It may be right at the next attempt.
     NoPartsError
         Several ranges were asked for and the server does not do that.
+    NoSizeError
+        The size of the file must be found out in another way.
     TransportError
         It can't be used.
     """
     said = await _explanation(response) if wish.is_document and response.status >= _BAD else ""
+    if wish.ranges and response.status == _UNMET and not wish.takes_parts:
+        return _nothing(response, wish)
+    if wish.ranges and response.status in {_OK, _PARTIAL} and response.content_type in _HTML:
+        raise await _html_error(response, url)
     _check_status(response, url, wish, said)
+    if wish.asks_size:
+        return _size_alone(response)
     if not wish.ranges:
         return await _whole_body(response, url, wish.cap)
     if response.content_type == "multipart/byteranges" and wish.takes_parts:
         return await _parts(response, wish)
     if len(wish.ranges) > 1:
         raise NoPartsError
-    reply = await _ranged_body(response, url, wish.ranges[0])
+    reply = await _ranged_body(response, url, wish)
     if wish.delivery is not None:
         wish.delivery.hand_over(wish.ranges[0], reply)
     return reply
@@ -159,28 +95,66 @@ async def _explanation(response: aiohttp.ClientResponse) -> str:
 def _check_status(response: aiohttp.ClientResponse, url: str, wish: Wish, said: str) -> None:
     status = response.status
     expected = _PARTIAL if wish.ranges else _OK
+    answered = f"the server answered {status} {(response.reason or '')[:_MOST_REASON]}{said}"
     if status in _GONE:
         msg = f"the server has no such {'document' if wish.is_document else 'file'}{said}"
         raise GoneError(msg, url=url, status=status)
     if status in _TRANSIENT:
-        msg = f"the server answered {status} {response.reason}{said}"
-        pause_s = _retry_after_s(response.headers.get("Retry-After"))
-        raise PassingError(msg, status=status, pause_s=pause_s)
+        pause_s = retry_after_s(response.headers.get("Retry-After"))
+        raise PassingError(answered, status=status, pause_s=pause_s)
     if status != expected and wish.takes_parts:
         raise NoPartsError
     if status != expected and status == _OK:
         msg = "the server ignores the Range header and would send the whole file"
-        raise TransportError(msg, url=url, status=status)
+        raise TransportError(msg, url=url, status=status, hint=_OTHER_SERVER)
     if status != expected:
-        msg = f"the server answered {status} {response.reason}{said}"
-        raise TransportError(msg, url=url, status=status)
+        raise TransportError(answered, url=url, status=status)
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity" and not (wish.is_document and encoding in _GZIP):
         msg = f"the server sent Content-Encoding {encoding}, though identity was asked for"
-        raise TransportError(msg, url=url, status=status)
+        hint = "ask its operator not to compress .tif once more (Apache's mod_deflate)"
+        raise TransportError(msg, url=url, status=status, hint=hint)
 
 
-def _retry_after_s(text: str | None) -> float | None:
+def _nothing(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
+    """Take the answer that a range is behind the file's end."""
+    if wish.ranges[0][0] == 0 and _EMPTY.fullmatch(response.headers.get("Content-Range", "")):
+        return _reply(response, b"", 0)
+    msg = "the file shrank: the server says that it ends before these bytes"
+    raise PassingError(msg, status=response.status, kind="once", lasting=FileChangedError)
+
+
+async def _html_error(response: aiohttp.ClientResponse, url: str) -> Exception:
+    begin = (await _read_up_to(response, _LOOK_AT))[:_LOOK_AT]
+    hint = "open the address in a browser: it may want a login, or be out of service"
+    if not begin.lstrip().startswith(b"<"):
+        msg = f"the server calls the file's bytes {response.content_type}, so they may be none"
+        return TransportError(msg, url=url, status=response.status, hint=hint)
+    text = "".join(c if c.isprintable() else " " for c in begin.decode("utf-8", "replace"))
+    msg = f"the server sent {response.content_type}, HTML instead of TIFF, beginning {text!r}"
+    return PassingError(msg, status=response.status, kind="once", hint=hint)
+
+
+def _size_alone(response: aiohttp.ClientResponse) -> Reply:
+    if response.content_length is None:
+        msg = "the server says nowhere how large the file is"
+        raise PassingError(msg, status=response.status, kind="once", hint=_OTHER_SERVER)
+    return _reply(response, b"", response.content_length)
+
+
+def retry_after_s(text: str | None) -> float | None:
+    """Read a Retry-After header.
+
+    Parameters
+    ----------
+    text : str or None
+        Seconds, a date, or what makes no sense.
+
+    Returns
+    -------
+    float or None
+        Seconds from now; None where nobody knows.
+    """
     if text is None:
         return None
     if seconds := _SECONDS.fullmatch(text):
@@ -202,7 +176,7 @@ async def _whole_body(response: aiohttp.ClientResponse, url: str, cap: int | Non
             msg = f"the compressed answer is broken: {exc}"
             raise PassingError(msg, status=response.status) from exc
     if cap is not None and len(data) > cap:
-        msg = f"the answer is larger than {cap} bytes"
+        msg = f"the answer is larger than {cap} bytes, too large for what it must be"
         raise TransportError(msg, url=url, status=response.status)
     return _reply(response, data, len(data))
 
@@ -227,29 +201,52 @@ async def _read_up_to(response: aiohttp.ClientResponse, size: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _ranged_body(
-    response: aiohttp.ClientResponse, url: str, byte_range: tuple[int, int]
-) -> Reply:
-    start, stop = byte_range
-    if response.content_type in {"text/html", "multipart/byteranges"}:
-        msg = f"the server sent {response.content_type} instead of the file's bytes"
-        raise TransportError(msg, url=url, status=response.status)
-    first, last, total = _content_range(response, url)
+async def _ranged_body(response: aiohttp.ClientResponse, url: str, wish: Wish) -> Reply:
+    if response.content_type == "multipart/byteranges":
+        msg = "the server sent multipart/byteranges instead of the one range asked for"
+        raise TransportError(msg, url=url, status=response.status, hint=_TELL)
+    kept, (start, stop) = wish.kept, wish.ranges[0]
+    start += kept.size
+    first, last, total = _labels(response, url, wish, start)
     expected = min(stop, total)
-    if (first, last + 1) != (start, expected):
-        msg = f"asked for bytes {start}-{expected - 1}, the server sent {first}-{last}"
+    version = (response.headers.get("ETag", ""), total)
+    wrong = f"asked for bytes {start}-{expected - 1}, the server sent {first}-{last}"
+    if kept.pieces and kept.version != version:
+        kept.drop()
+        msg = "the file changed between two parts of a range"
         raise PassingError(msg, status=response.status)
-    if response.content_length not in {None, expected - start}:
-        msg = f"asked for {expected - start} bytes, the server sends {response.content_length}"
-        raise PassingError(msg, status=response.status)
-    if response.content_length is None:
-        data = await _read_up_to(response, expected - start + 1)
-    else:
-        data = await response.read()
-    if len(data) != expected - start:
-        msg = f"asked for {expected - start} bytes, the server sent {len(data)}"
-        raise PassingError(msg, status=response.status)
-    return _reply(response, data, total)
+    if first != start or not first <= last < expected:
+        raise PassingError(wrong, status=response.status)
+    size = last + 1 - first
+    _check_length(response.content_length, size, url, response.status)
+    pieces: list[bytes] = []
+    try:
+        left = await _read_pieces(response, size, pieces)
+    except (aiohttp.ClientError, OSError, asyncio.CancelledError):
+        kept.keep(pieces, version)
+        raise
+    _check_length(size - left, size, url, response.status)
+    if last + 1 < expected:
+        is_kept = kept.keep(pieces, version)
+        raise PassingError(wrong, status=response.status, kind="short" if is_kept else "fault")
+    return _reply(response, b"".join([*kept.pieces, *pieces]), total)
+
+
+async def _read_pieces(response: aiohttp.ClientResponse, size: int, pieces: list[bytes]) -> int:
+    """Read a body, but for what is behind the bytes asked for; return how many are lacking."""
+    while size >= 0 and (piece := await response.content.readany()):
+        pieces.append(piece)
+        size -= len(piece)
+    return size
+
+
+def _check_length(found: int | None, size: int, url: str, status: int) -> None:
+    if found is not None and found > size:
+        msg = f"asked for {size} bytes, the server sends {found} or more"
+        raise TransportError(msg, url=url, status=status, hint=_TELL)
+    if found is not None and found < size:
+        msg = f"asked for {size} bytes, the server sent {found}"
+        raise PassingError(msg, status=status)
 
 
 async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
@@ -301,22 +298,35 @@ def _boundary(response: aiohttp.ClientResponse) -> str:
     return str(message.get_param("boundary", ""))
 
 
-def _content_range(response: aiohttp.ClientResponse, url: str) -> tuple[int, int, int]:
-    text = response.headers.get("Content-Range", "")
-    found = CONTENT_RANGE.fullmatch(text)
-    if found is None:
-        msg = f"the server sent a part without saying which (Content-Range {text!r})"
-        raise TransportError(msg, url=url, status=response.status)
-    first, last, total = map(int, found.groups())
-    return first, last, total
+def _labels(
+    response: aiohttp.ClientResponse, url: str, wish: Wish, start: int
+) -> tuple[int, int, int]:
+    """Tell which bytes came: the first, the last, and of how many."""
+    text = response.headers.get("Content-Range")
+    found = None if text is None else CONTENT_RANGE.fullmatch(text)
+    if found is not None and found[3] != "*":
+        first, last, total = map(int, found.groups())
+        return first, last, total
+    if text is not None and found is None:
+        msg = f"the server sent a part without saying which (Content-Range {text[:80]!r})"
+        raise TransportError(msg, url=url, status=response.status, hint=_TELL)
+    if wish.known is None or wish.known[1] != _stamp(response):
+        raise NoSizeError
+    total = wish.known[0]
+    if found is not None:
+        return int(found[1]), int(found[2]), total
+    return start, min(wish.ranges[0][1], total) - 1, total
+
+
+def _stamp(response: aiohttp.ClientResponse) -> tuple[str, str]:
+    return response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
 
 
 def _reply(response: aiohttp.ClientResponse, data: bytes | memoryview, total: int) -> Reply:
-    headers = response.headers
     return Reply(
         data=data,
         total=total,
-        stamp=(headers.get("ETag", ""), headers.get("Last-Modified", "")),
+        stamp=_stamp(response),
         url=str(response.url),
         content_type=response.content_type,
     )

@@ -68,11 +68,9 @@ def check_host(url: str, allowed_hosts: Collection[str]) -> None:
 
 
 def _refusal(host: str, address: str) -> TransportError:
-    msg = (
-        f"a catalogue's link leads to {host} at {address}, which is no public address; if you "
-        f"trust it, pass transport=Transport(allowed_hosts=({host!r},)) (--allow-host)"
-    )
-    return TransportError(msg)
+    msg = f"a link or redirect leads to {host} at {address}, which is no public address"
+    hint = f"if you trust it, pass transport=Transport(allowed_hosts=({host!r},)) (--allow-host)"
+    return TransportError(msg, hint=hint)
 
 
 class PublicResolver(AbstractResolver):

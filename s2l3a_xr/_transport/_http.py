@@ -5,40 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-import time
-import urllib.request
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 
-from s2l3a_xr._errors import TransportError, redact
+from s2l3a_xr._errors import (
+    FileChangedError,
+    ReadError,
+    S2L3AWarning,
+    TransportError,
+    one_line,
+    redact,
+    warn_user,
+)
 from s2l3a_xr._loop import background_loop, gather
-from s2l3a_xr._transport._answer import (
+from s2l3a_xr._transport._client import Client
+from s2l3a_xr._transport._hosts import Host, Hosts
+from s2l3a_xr._transport._patience import Patience
+from s2l3a_xr._transport._redirects import redirect_target
+from s2l3a_xr._transport._settings import Reply, Transport
+from s2l3a_xr._transport._wish import (
     Delivery,
     NoPartsError,
+    NoSizeError,
     PassingError,
     Wish,
-    take_answer,
 )
-from s2l3a_xr._transport._guard import PublicResolver, check_host
-from s2l3a_xr._transport._settings import Reply, Transport
 
 _log = logging.getLogger(__name__)
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 5
-_LONGEST_PAUSE_S = 60.0
-_SILENCES = 3
-_CONNECT_ATTEMPTS = 3
-_RECENT_S = 10.0
-_DOCUMENT_PATIENCE = 3
-"""A catalogue searches, and may let clients queue, before it answers."""
+_MOST_SIZES = 4096
+_MULTIPART = "multipart/byteranges"
 
 
 class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -46,7 +46,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
 
     Every range must be answered by exactly that range; passing faults are tried again with
     jitter, an announced ``Retry-After`` holds for the whole host, redirects are followed by
-    hand and only to the same host or to allowed ones.
+    hand and only to the same domain or to allowed hosts.
 
     Parameters
     ----------
@@ -54,14 +54,14 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         The settings.
     """
 
+    cachable = False  # or fsspec gives one that was closed for one that is asked for
+
     def __init__(self, transport: Transport) -> None:
-        super().__init__(asynchronous=True, loop=background_loop(), skip_instance_cache=True)
+        super().__init__(asynchronous=True, loop=background_loop())
         self._transport = transport
-        self._client: aiohttp.ClientSession | None = None
-        self._open_again: dict[str, float] = defaultdict(float)
-        self._last_success: dict[str, float] = {}
-        self._takes_many: dict[str, bool] = {}
-        self._proxies: dict[tuple[str, str], str | None] = {}
+        self.client = Client(transport)
+        self._hosts = Hosts(transport)
+        self._sizes: dict[str, tuple[int, tuple[str, ...]]] = {}
 
     async def _cat_file(
         self,
@@ -99,7 +99,9 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         Raises
         ------
         GoneError
-            The server says 404 or 410.
+            The server says 404, 410 or 451.
+        FileChangedError
+            The file ends before the range.
         TransportError
             Any other answer that can't be used, or no answer after all attempts.
         """
@@ -148,9 +150,9 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         Reply
             As from `fetch`.
         """
-        host = urlsplit(url).netloc
-        if host not in self._takes_many:
-            self._takes_many[host] = False  # nobody else tries it out meanwhile
+        host = self._hosts.of(url)
+        if host.takes_many is None:
+            host.takes_many = False  # nobody else tries it out meanwhile
             with contextlib.suppress(NoPartsError):
                 return await self._persist(url, Wish(ranges=((0, stop),), tries_parts=True))
         return await self.fetch(url, (0, stop))
@@ -168,7 +170,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         bool
             False too while it is not known.
         """
-        return self._takes_many.get(urlsplit(url).netloc, False)
+        return bool(self._hosts.of(url).takes_many)
 
     async def fetch_many(
         self, url: str, ranges: Sequence[tuple[int, int]], take: Callable[[int, Reply], None]
@@ -189,7 +191,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             try:
                 await self._persist(url, Wish(ranges=tuple(ranges), delivery=delivery))
             except NoPartsError:
-                self._takes_many[urlsplit(url).netloc] = False
+                self._hosts.of(url).takes_many = False
         singles = [Wish(ranges=(left,), delivery=delivery) for left in delivery.left]
         await gather(self._persist(url, wish) for wish in singles)
 
@@ -203,185 +205,97 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         count : int
             How many; never more than ``max_connections``.
         """
-        client = self._connected()
-        connector = client.connector
-        if connector is None or self._transport.public_only or self._proxy_for(url) is not None:
-            return
-        target = self.encode_url(url)
-
-        async def open_one() -> aiohttp.connector.Connection:
-            request = aiohttp.ClientRequest("GET", target, loop=self.loop, session=client)
-            return await connector.connect(request, [], client.timeout)
-
-        wanted = [open_one() for _ in range(min(count, self._transport.max_connections))]
-        for opened in await asyncio.gather(*wanted, return_exceptions=True):
-            if not isinstance(opened, BaseException):
-                opened.release()
+        await self.client.warm(url, count)
 
     async def _persist(self, url: str, wish: Wish) -> Reply:
         """Ask until the answer is right, or it is clear that it will not be."""
-        silences = 0
-        attempt = 0
-        host = urlsplit(url).netloc
+        patience = Patience(self._transport, wish)
+        trail = [url]
         while True:
-            attempt += 1
-            await self._wait_until_open(host)
+            patience.attempts += 1
             try:
-                reply = await self._follow(url, wish)
+                return await self._follow(url, wish, trail)
+            except NoSizeError:
+                wish = replace(wish, known=await self._size_of(url, wish))
             except PassingError as exc:
-                silences += exc.kind == "silence"
-                alive = time.monotonic() - self._last_success.get(host, -_RECENT_S) < _RECENT_S
-                if (
-                    attempt >= self._transport.max_attempts
-                    or silences >= _SILENCES
-                    or (exc.kind == "connect" and attempt >= _CONNECT_ATTEMPTS and not alive)
-                ):
-                    raise TransportError(
-                        f"{exc}; given up, try again later",
-                        url=url,
-                        byte_range=wish.span,
-                        status=exc.status,
-                        attempts=attempt,
-                    ) from exc
-                _log.debug("attempt %d of %s failed: %s", attempt, redact(url), exc)
-                await self._pause(host, attempt, exc.pause_s)
+                pause_s = patience.pause_after(exc, self._hosts.of(trail[-1]))
+                if pause_s is None:
+                    place = {
+                        "url": url,
+                        "byte_range": wish.span,
+                        "status": exc.status,
+                        "attempts": patience.attempts,
+                    } | ({"hint": exc.hint} if exc.hint else {})
+                    raise exc.lasting(str(exc), **place) from exc
+                _log.debug(
+                    "attempt %d of %s failed: %s",
+                    patience.attempts,
+                    redact(url),
+                    one_line(str(exc)),
+                )
+                await asyncio.sleep(pause_s)
                 wish = wish.rest()
-            except TransportError as exc:
-                place = {"url": redact(url), "byte_range": wish.span, "attempts": attempt}
-                raise exc.at(**place) from exc.__cause__
-            else:
-                self._last_success[host] = time.monotonic()
-                return reply
+            except ReadError as exc:
+                exc.url = redact(url)  # and not where a redirect led
+                place = {"byte_range": wish.span}
+                raise exc.at(**place, attempts=patience.attempts) from exc.__cause__
 
-    async def _wait_until_open(self, host: str) -> None:
-        while (left := self._open_again[host] - time.monotonic()) > 0:
-            await asyncio.sleep(left)
-
-    async def _pause(self, host: str, attempt: int, announced_s: float | None) -> None:
-        if announced_s is not None:
-            until = time.monotonic() + min(announced_s, _LONGEST_PAUSE_S)
-            self._open_again[host] = max(self._open_again[host], until)
-        longest = min(5.0, 0.1 * 2 ** (attempt - 1))
-        await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - jitter, no secret
-
-    async def _follow(self, url: str, wish: Wish) -> Reply:
-        here = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            answer = await self._attempt(here, wish)
+    async def _follow(self, url: str, wish: Wish, trail: list[str]) -> Reply:
+        """Ask once, wherever redirects lead; the trail tells where they led."""
+        trail[:] = [url]
+        while True:
+            host = self._hosts.of(trail[-1])
+            try:
+                answer = await self._attempt(host, url, trail[-1], wish)
+            except PassingError as exc:
+                if exc.kind == "once" and exc.lasting is TransportError and len(trail) > 1:
+                    msg = f"a redirect led to {redact(trail[-1])}: {exc}"
+                    raise TransportError(msg, url=url, status=exc.status, hint=exc.hint) from exc
+                raise
             if not isinstance(answer, str):
+                self._hosts.of(url).succeeded()
+                host.succeeded()
                 return answer
-            here = self._checked_target(url, here, answer)
-        msg = f"more than {_MAX_REDIRECTS} redirects"
-        raise TransportError(msg, url=url)
+            if len(trail) > self._transport.max_redirects:
+                msg = f"more than {self._transport.max_redirects} redirects"
+                hint = "see with `s2l3a doctor URL` where they lead"
+                raise TransportError(msg, url=url, hint=hint)
+            trail.append(redirect_target(url, trail[-1], answer, self._transport))
 
-    def _checked_target(self, url: str, here: str, location: str) -> str:
-        try:
-            target = urljoin(here, location)
-            asked, led = urlsplit(url), urlsplit(target)
-            _ = led.port  # judged when it is looked at
-        except ValueError as exc:
-            msg = f"the server redirects to what is no address: {exc}"
-            raise TransportError(msg, url=url) from exc
-        if led.scheme not in {asked.scheme, "https"}:
-            msg = f"the server redirects to {redact(target)}, which is not followed from here"
-            raise TransportError(msg, url=url)
-        if led.hostname != asked.hostname and led.hostname not in self._transport.allowed_hosts:
-            msg = (
-                f"the server redirects to another host, {led.hostname}; if you trust it, pass "
-                f"transport=Transport(allowed_hosts=({led.hostname!r},)) (--allow-host)"
+    async def _attempt(self, host: Host, asked: str, url: str, wish: Wish) -> Reply | str:
+        """Ask at one address; a str is where a redirect leads."""
+        if wish.known is None and url in self._sizes:
+            wish = replace(wish, known=self._sizes[url])
+        is_foreign = urlsplit(url).hostname != urlsplit(asked).hostname
+        async with host.attempt(wish.size) as attempt:
+            try:
+                answer = await self.client.ask(url, wish, attempt, is_foreign=is_foreign)
+            except PassingError as exc:
+                if exc.pause_s is not None:
+                    host.shut(exc.pause_s)
+                raise
+        if isinstance(answer, Reply) and wish.known is not None and not host.has_warned:
+            host.has_warned = True
+            warn_user(
+                f"{host.name} does not say which bytes of which file it sends (no full "
+                "Content-Range); they are taken where their number is right.",
+                S2L3AWarning,
             )
-            raise TransportError(msg, url=url)
-        return target
+        if isinstance(answer, Reply) and answer.content_type == _MULTIPART:
+            self._hosts.of(asked).takes_many = True
+        return answer
 
-    async def _attempt(self, url: str, wish: Wish) -> Reply | str:
-        """Ask once; a str is where a redirect leads."""
-        if self._transport.public_only:
-            check_host(url, self._transport.allowed_hosts)
-        try:
-            async with self._connected().request(
-                "GET" if wish.body is None else "POST",
-                self.encode_url(url),
-                data=wish.body,
-                headers=_headers(wish),
-                allow_redirects=False,
-                proxy=self._proxy_for(url),
-                timeout=self._timeout(wish),
-            ) as response:
-                if response.status in _REDIRECTS and "Location" in response.headers:
-                    return response.headers["Location"]
-                reply = await take_answer(response, url, wish)
-                if response.content_type == "multipart/byteranges":
-                    self._takes_many[urlsplit(url).netloc] = True
-                return reply
-        except aiohttp.ClientConnectorCertificateError as exc:
-            msg = f"the server's certificate can't be trusted: {exc}"
-            raise TransportError(msg, url=url) from exc
-        except aiohttp.InvalidURL as exc:
-            msg = f"that is no address: {redact(str(exc))}"
-            raise TransportError(msg, url=url) from exc
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            msg = f"no connection: {exc}"
-            raise PassingError(msg, kind="connect") from exc
-        except TimeoutError as exc:
-            msg = f"no byte came for {self._transport.idle_timeout_s:g} s"
-            raise PassingError(msg, kind="silence") from exc
-        except (aiohttp.ClientError, ConnectionError) as exc:
-            msg = f"the connection broke: {str(exc) or type(exc).__name__}"
-            raise PassingError(msg) from exc
-
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._client is None:
-            self._client = aiohttp.ClientSession(
-                auto_decompress=False,
-                read_bufsize=2**20,
-                connector=aiohttp.TCPConnector(
-                    limit=0,
-                    limit_per_host=self._transport.max_connections,
-                    ttl_dns_cache=300,
-                    resolver=(
-                        PublicResolver(self._transport.allowed_hosts)
-                        if self._transport.public_only
-                        else None
-                    ),
-                ),
-                cookie_jar=aiohttp.CookieJar(unsafe=True),  # hosts that are numbers have them too
-                headers={"User-Agent": _user_agent()},
-            )
-        return self._client
-
-    def _proxy_for(self, url: str) -> str | None:
-        """Look the environment's proxies up once for each host: it takes a millisecond."""
-        parts = urlsplit(url)
-        place = (parts.scheme, parts.hostname or "")
-        if place not in self._proxies:
-            proxies = urllib.request.getproxies()
-            bypassed = urllib.request.proxy_bypass(place[1])
-            self._proxies[place] = None if bypassed else proxies.get(parts.scheme)
-        return self._proxies[place]
-
-    def _timeout(self, wish: Wish) -> aiohttp.ClientTimeout:
-        patience = _DOCUMENT_PATIENCE if wish.is_document else 1
-        return aiohttp.ClientTimeout(
-            total=None,
-            sock_connect=self._transport.connect_timeout_s,
-            sock_read=self._transport.idle_timeout_s * patience,
-        )
+    async def _size_of(self, url: str, wish: Wish) -> tuple[int, tuple[str, ...]]:
+        """Ask for a file's size, of which the server says nothing with ranges."""
+        if wish.known is not None:
+            msg = "the file changes while its size is asked for"
+            raise FileChangedError(msg, url=url, byte_range=wish.span)
+        reply = await self._persist(url, Wish(ranges=(), asks_size=True))
+        if len(self._sizes) >= _MOST_SIZES:
+            self._sizes.clear()
+        known = self._sizes[url] = (reply.total, reply.stamp)
+        return known
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
-
-
-def _headers(wish: Wish) -> dict[str, str]:
-    headers = {"Accept-Encoding": "gzip" if wish.is_document else "identity"}
-    if wish.body is not None:
-        headers["Content-Type"] = "application/json"
-    return headers | wish.headers
-
-
-def _user_agent() -> str:
-    try:
-        return f"s2l3a_xr/{version('s2l3a_xr')}"
-    except PackageNotFoundError:
-        return "s2l3a_xr"
+        await self.client.close()

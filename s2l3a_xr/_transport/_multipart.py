@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 _PART_HEADER = re.compile(rb"^content-range:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_PAGE_HEADER = re.compile(
+    rb"^content-type:[ \t]*(?:text/html|application/xhtml)", re.IGNORECASE | re.MULTILINE
+)
 _LONGEST_HEADER = 4096
 
 
@@ -116,8 +119,11 @@ class PartParser:
         is_header = end >= 0 and head.startswith(self._delimiter)
         label = _PART_HEADER.search(head) if is_header else None
         span = CONTENT_RANGE.fullmatch(label[1].decode("latin-1").strip()) if label else None
-        if span is None or int(span[2]) < int(span[1]):
+        if span is None or span[3] == "*" or int(span[2]) < int(span[1]):
             msg = "a part does not say which bytes it holds"
+            raise PartsError(msg)
+        if _PAGE_HEADER.search(head):
+            msg = "a part is a page of HTML"
             raise PartsError(msg)
         first, last, total = map(int, span.groups())
         if last + 1 - first > self._longest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +14,10 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
-from s2l3a_xr._errors import GoneError, TransportError
+from s2l3a_xr._errors import GoneError, SelectionError, TransportError
 from s2l3a_xr._loop import gather, run
 from s2l3a_xr._store import Store
+from s2l3a_xr._transport._hosts import asked_at
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
 from s2l3a_xr._transport._settings import Reply, Transport
 
@@ -41,6 +43,7 @@ class Session:
         self.headers: SharedCache[Any] = SharedCache(2048)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
+        self.twins: SharedCache[bool] = SharedCache(4096)
         folder = transport.cache_dir
         self.store = (
             Store(Path(folder).expanduser(), transport.cache_bytes) if folder is not None else None
@@ -72,8 +75,8 @@ class Session:
         """
         if is_http(url):
             return await self.http.fetch(url, (start, stop))
-        fs, path = self.file_system(url)
         try:
+            fs, path = self.file_system(url)
             if is_local(url):
                 data, total, stamp = await asyncio.to_thread(_read_local, path, start, stop)
             else:
@@ -84,9 +87,10 @@ class Session:
         except FileNotFoundError as exc:
             msg = "there is no such file"
             raise GoneError(msg, url=url, byte_range=(start, stop)) from exc
-        except OSError as exc:
-            msg = f"the file can't be read: {exc}"
-            raise TransportError(msg, url=url, byte_range=(start, stop)) from exc
+        except Exception as exc:  # each place that fsspec knows has errors of its own
+            msg = f"the file can't be read: {str(exc) or repr(exc)}"
+            hint = "see whether the address is right, and who may read there"
+            raise TransportError(msg, url=url, byte_range=(start, stop), hint=hint) from exc
         if len(data) != min(stop, total) - start:
             msg = f"asked for {min(stop, total) - start} bytes, got {len(data)}"
             raise TransportError(msg, url=url, byte_range=(start, stop))
@@ -305,9 +309,19 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
     -------
     object
         What the work returns.
+
+    Raises
+    ------
+    SelectionError
+        The settings are none.
     """
+    given: object = transport
+    if not isinstance(given, Transport):
+        msg = f"transport={transport!r} must be a Transport, such as Transport(max_connections=4)."
+        raise SelectionError(msg)
 
     async def job() -> _T:
+        asked_at.set(time.monotonic())
         if transport not in _sessions:
             _sessions[transport] = Session(transport)
         return await work(_sessions[transport])

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._paths import take_path
+
+_NO_HOST = re.compile(r"[\s/@?#\\\[\]]")
+
+
+def _is_host(host: object) -> bool:
+    return isinstance(host, str) and bool(host) and not _NO_HOST.search(host)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +33,14 @@ class Transport:
     max_attempts : int, default 14
         How often one request is tried when the server answers with passing faults.
     give_up_s : float, default 30
-        A host from which no byte came for so long is given up.
+        A host that was asked and sent no byte for so long, to no request, is given up.
     max_retry_after_s : float, default 60
         Longest ``Retry-After`` that is waited for.
     max_redirects : int, default 5
         Redirects of one request that are followed.
     allowed_hosts : tuple of str, default ()
-        Further hosts that redirects and a STAC catalogue's links may lead to.
+        Further hosts that redirects and a STAC catalogue's links may lead to: names or
+        addresses, without port.
     public_only : bool, default False
         Connect to public addresses alone, and to `allowed_hosts`. Files that a STAC catalogue
         links to are always read so, the catalogue's own host being allowed.
@@ -53,7 +64,7 @@ class Transport:
     Raises
     ------
     SelectionError
-        A number that is not positive.
+        A number that is none or not positive, or a host that is none.
 
     Examples
     --------
@@ -80,10 +91,24 @@ class Transport:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            name = field.name
-            if field.type in {"int", "float"} and not getattr(self, name) > 0:
-                msg = f"Transport({name}={getattr(self, name)!r}) must be positive."
-                raise SelectionError(msg)
+            if field.type in {"int", "float"}:
+                self._check_number(field.name, integer=field.type == "int")
+        given: object = self.allowed_hosts
+        hosts = (given,) if isinstance(given, str) else given
+        if not isinstance(hosts, Iterable) or not all(map(_is_host, hosts)):
+            msg = f"Transport(allowed_hosts={hosts!r}) must be names or addresses of hosts alone."
+            raise SelectionError(msg)
+        object.__setattr__(self, "allowed_hosts", tuple(host.lower() for host in hosts))
+        if self.cache_dir is not None:
+            take_path(self.cache_dir, "Transport(cache_dir=…)", SelectionError)
+
+    def _check_number(self, name: str, *, integer: bool) -> None:
+        value = getattr(self, name)
+        is_number = isinstance(value, Integral if integer else Real)
+        if not is_number or isinstance(value, bool) or not value > 0:
+            kind = "a positive whole number" if integer else "a positive number"
+            msg = f"Transport({name}={value!r}) must be {kind}."
+            raise SelectionError(msg)
 
     def for_links(self, host: str | None) -> Transport:
         """Return the settings for reading what a catalogue links to.

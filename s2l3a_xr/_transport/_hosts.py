@@ -1,0 +1,301 @@
+"""What is known of each host: whether it is alive, when it may be asked, how fast it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from s2l3a_xr._errors import TransportError
+from s2l3a_xr._transport._settings import Transport
+from s2l3a_xr._transport._wish import PassingError
+
+RECENT_S = 10.0
+"""A host that gave something so short a time ago is alive."""
+
+PATIENCE_S, PACE = 20.0, 50_000
+"""A request may take 20 s and a second for each 50 kB, before its pace is looked at."""
+
+_TRICKLE = 100
+"""Bytes a second below which a late request is cut, whatever the others do."""
+
+_FAIR_SHARE = 0.1
+"""Share of the others' mean pace below which a late request is cut."""
+
+_LOOK_S = 0.5
+
+_SILENT_HINT = "try again later, or let Transport(give_up_s=...) wait longer"
+
+asked_at: ContextVar[float] = ContextVar("asked_at", default=math.inf)
+"""When the work that a request belongs to began."""
+
+
+class Attempt:
+    """One request on its way.
+
+    Parameters
+    ----------
+    size : int
+        Bytes asked for, 0 where nobody knows.
+    scope : asyncio.Timeout
+        Ends it when it is rescheduled.
+    heard : callable
+        Called when an answer begins.
+    """
+
+    __slots__ = ("_content", "_heard", "_scope", "late_at", "mark", "verdict")
+
+    def __init__(self, size: int, scope: asyncio.Timeout, heard: Callable[[], None]) -> None:
+        self._content: aiohttp.StreamReader | None = None
+        self._scope = scope
+        self._heard = heard
+        self.late_at = time.monotonic() + PATIENCE_S + size / PACE
+        self.mark: int | None = None
+        self.verdict: PassingError | TransportError | None = None
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body so far."""
+        return 0 if self._content is None else self._content.total_bytes
+
+    def watch(self, content: aiohttp.StreamReader) -> None:
+        """Count the body of the answer that begins."""
+        self._content = content
+        self._heard()
+
+    def cut(self, verdict: PassingError | TransportError) -> None:
+        """End it at once."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+
+class Host:
+    """One host as all requests of a session find it.
+
+    It belongs to one event loop and needs no lock.
+
+    Parameters
+    ----------
+    name : str
+        Host and port.
+    transport : Transport
+        The settings.
+    """
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        self.name = name
+        self.takes_many: bool | None = None
+        self.has_warned = False
+        self._transport = transport
+        self._slots = asyncio.Semaphore(transport.max_connections)
+        self._live: set[Attempt] = set()
+        self._open_again = 0.0
+        # Silence counts while somebody waits for an answer: no idle time, no announced wait.
+        self._silent_s, self._ticked = 0.0, 0.0
+        self._given_up_at, self._is_doubtful = -math.inf, False
+        self._success_at = -math.inf
+        self._quota, self._spent_at = 2 * transport.max_attempts, -math.inf
+        self._finished, self._seen = 0, 0
+        self._census_at, self._census = 0.0, 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it answered rightly a short time ago."""
+        return time.monotonic() - self._success_at < RECENT_S
+
+    def succeeded(self) -> None:
+        """Note a right answer."""
+        self._success_at = time.monotonic()
+        self._quota = 2 * self._transport.max_attempts
+
+    def heard(self) -> None:
+        """Note that a byte came."""
+        self._tick()
+        self._silent_s, self._is_doubtful = 0.0, False
+
+    def shut(self, pause_s: float) -> None:
+        """Ask nothing for as long as the host announced."""
+        until = time.monotonic() + min(pause_s, self._transport.max_retry_after_s)
+        self._open_again = max(self._open_again, until)
+
+    def may_retry(self) -> bool:
+        """Tell whether a failed request may be tried again.
+
+        Requests to a host that has had no success for a while share some retries, so that
+        each of many does not go through all of its own.
+
+        Returns
+        -------
+        bool
+            False where the retries are spent.
+        """
+        now, asked = time.monotonic(), asked_at.get()
+        if now - max(self._success_at, asked) < RECENT_S:
+            return True
+        if self._quota == 0 and asked > self._spent_at:  # somebody asks anew
+            self._quota = 2 * self._transport.max_attempts
+        if self._quota == 0:
+            return False
+        self._quota -= 1
+        if self._quota == 0:
+            self._spent_at = now
+        return True
+
+    @contextlib.asynccontextmanager
+    async def attempt(self, size: int) -> AsyncIterator[Attempt]:
+        """Let one request through when it is its turn, and watch it.
+
+        Parameters
+        ----------
+        size : int
+            Bytes asked for, 0 where nobody knows.
+
+        Yields
+        ------
+        Attempt
+            To be told what to count.
+
+        Raises
+        ------
+        TransportError
+            The host is given up.
+        PassingError
+            The request was cut, since it does not advance.
+        """
+        async with self._slots:
+            while (left := self._open_again - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            if self._given_up_at > asked_at.get():
+                raise self._given_up()
+            attempt: Attempt | None = None
+            try:
+                async with asyncio.timeout(None) as scope:
+                    attempt = Attempt(size, scope, self.heard)
+                    self._begin(attempt)
+                    try:
+                        yield attempt
+                    finally:
+                        self._end(attempt)
+            except TimeoutError as exc:
+                if attempt is None or attempt.verdict is None:
+                    raise
+                raise attempt.verdict from exc
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._tick()
+        if not self._live:
+            self._census_at, self._census = time.monotonic(), self._finished
+        self._live.add(attempt)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._next_look(), self._look)
+
+    def _end(self, attempt: Attempt) -> None:
+        self._tick()
+        self._live.discard(attempt)
+        self._finished += attempt.received
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._live:
+            self._silent_s += now - self._ticked
+        self._ticked = now
+
+    @property
+    def _limit_s(self) -> float:
+        """Silence that is borne; less where nothing came since the host was given up."""
+        return self._transport.give_up_s / (3 if self._is_doubtful else 1)
+
+    def _next_look(self) -> float:
+        return max(0.01, min(_LOOK_S, self._limit_s / 20, self._limit_s - self._silent_s))
+
+    def _look(self) -> None:
+        """Look after the requests on their way, from time to time."""
+        self._timer = None
+        if not self._live:
+            return
+        received = self._finished + sum(attempt.received for attempt in self._live)
+        if received > self._seen:
+            self.heard()
+        self._seen = received
+        self._tick()
+        if self._silent_s >= self._limit_s:
+            self._give_up()
+        else:
+            self._compare_paces(received)
+        self._timer = asyncio.get_running_loop().call_later(self._next_look(), self._look)
+
+    def _give_up(self) -> None:
+        self._given_up_at, self._is_doubtful, self._silent_s = time.monotonic(), True, 0.0
+        for attempt in self._live:
+            attempt.cut(self._given_up())
+
+    def _given_up(self) -> TransportError:
+        msg = f"{self.name} is silent: no byte came from it to any request"
+        return TransportError(msg, hint=_SILENT_HINT)
+
+    def _compare_paces(self, received: int) -> None:
+        """Cut late requests that do not advance while others do, or all but stand still."""
+        now = time.monotonic()
+        window = now - self._census_at
+        if window < self._transport.idle_timeout_s:
+            return
+        advance, count = received - self._census, len(self._live)
+        for attempt in self._live:
+            if attempt.mark is not None and now > attempt.late_at:
+                own = attempt.received - attempt.mark
+                others = (advance - own) / max(1, count - 1)
+                if own < max(_TRICKLE * window, _FAIR_SHARE * others):
+                    msg = f"only {own} bytes came in {window:.0f} s"
+                    attempt.cut(PassingError(msg, kind="slow"))
+            attempt.mark = attempt.received
+        self._census_at, self._census = now, received
+
+
+class Hosts:
+    """All hosts that a session has asked.
+
+    Parameters
+    ----------
+    transport : Transport
+        The settings.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._hosts: dict[str, Host] = {}
+
+    def of(self, url: str) -> Host:
+        """Give what is known of a URL's host.
+
+        Parameters
+        ----------
+        url : str
+            http or https.
+
+        Returns
+        -------
+        Host
+            The same for each URL of one host and port.
+
+        Raises
+        ------
+        TransportError
+            It is no URL.
+        """
+        try:
+            name = urlsplit(url).netloc.rpartition("@")[2].lower()
+        except ValueError as exc:
+            msg = f"that is no address: {exc}"
+            raise TransportError(msg, url=url, attempts=1, hint="see how it is spelt") from None
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = Host(name, self._transport)
+        return host

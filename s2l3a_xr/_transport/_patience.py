@@ -1,0 +1,72 @@
+"""When a request that failed is tried again."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from s2l3a_xr._transport._hosts import Host
+from s2l3a_xr._transport._settings import Transport
+from s2l3a_xr._transport._wish import PassingError, Wish
+
+_TRIES = {"silence": 3, "slow": 3, "once": 2}
+"""Failures of one kind that are borne, less than of all kinds together."""
+
+_CONNECT_TRIES = 3
+
+_FIRST_PAUSE_S, _SHORT_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 0.5, 5.0
+
+_TOO_MANY = 429
+
+_SHORTS, _SHORT_BYTES = 64, 2**14
+"""Pieces in which a range may come, and one more for each so many bytes."""
+
+
+class Patience:
+    """How often one request was tried, and what is borne.
+
+    Parameters
+    ----------
+    transport : Transport
+        The settings.
+    wish : Wish
+        What is asked for.
+    """
+
+    def __init__(self, transport: Transport, wish: Wish) -> None:
+        self.attempts = 0
+        self._most = transport.max_attempts
+        self._counts: Counter[str] = Counter()
+        self._shorts = _SHORTS + wish.size // _SHORT_BYTES
+
+    def pause_after(self, fault: PassingError, host: Host) -> float | None:
+        """Say how long to wait before the next attempt.
+
+        Parameters
+        ----------
+        fault : PassingError
+            What went wrong.
+        host : Host
+            Where.
+
+        Returns
+        -------
+        float or None
+            Seconds; None where no further attempt is worth it.
+        """
+        kind = fault.kind
+        self._counts[kind] += 1
+        if kind == "short":  # a success in part
+            self.attempts -= 1
+            return 0.0 if self._counts[kind] <= self._shorts else None
+        if self.attempts >= self._most or self._counts[kind] >= _TRIES.get(kind, self._most):
+            return None
+        if kind == "connect" and self.attempts >= _CONNECT_TRIES and not host.is_alive:
+            return None
+        if not host.may_retry():
+            return None
+        # A host that serves others well needs no rest, unless it says so.
+        is_well = host.is_alive and fault.status != _TOO_MANY and kind == "fault"
+        cap_s = _SHORT_PAUSE_S if is_well else _LONGEST_PAUSE_S
+        longest = min(cap_s, _FIRST_PAUSE_S * 2 ** (self.attempts - 1))
+        return random.uniform(0, longest)  # noqa: S311 - jitter, no secret
