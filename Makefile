@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+SECONDS ?= 60
 
 # Always quoted or escaped: the path of an environment may hold spaces.
 empty :=
@@ -23,7 +24,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint bench bench-quick audit clean
+.PHONY: help venv demo test lint bench bench-quick fuzz faults audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +44,10 @@ demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the
 test: $(STAMP)  ## All tests (ARGS="-k tiles" for some)
 	"$(BIN)/python" -m pytest -q $(ARGS)
 
+faults: $(STAMP)  ## What can go wrong, at length: 10 000 chunks, 100 kills
+	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q tests/test_faults_process.py -k 10000 $(ARGS)
+	"$(BIN)/python" benchmarks/faults/kills.py --kills 100
+
 lint: $(STAMP)  ## Linter, format and types
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
@@ -53,6 +58,11 @@ bench: $(STAMP)  ## All benchmarks
 
 bench-quick: $(STAMP)  ## The same in a few minutes: one run each, fewer contenders
 	"$(BIN)/python" benchmarks/run.py --quick $(ARGS)
+
+fuzz: $(STAMP)  ## Foreign input of every kind, spoilt (SECONDS=60 for each kind)
+	-@$(INTO_VENV) --group fuzz || echo "atheris does not install here"
+	"$(BIN)/python" -m tests.fuzz.mutants
+	"$(BIN)/python" -m tests.fuzz --seconds $(SECONDS)
 
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt, or "not checked"
 	@$(INTO_VENV) --group audit

@@ -257,3 +257,54 @@ def stackstac_germany(job: Job) -> Run:
         return lambda: graph_figures(cube)
 
     return run
+
+
+def extract(job: Job, **keywords: Any) -> Run:
+    """``extract_l3a`` with its default statistics."""
+    from s2l3a_xr import extract_l3a  # noqa: PLC0415 - not for the peers' interpreters
+
+    fields = _readers.aoi(job)
+    told = _readers.ours_keywords(job, listing=False)
+
+    def run() -> None:
+        extract_l3a(fields, progress=False, **told, **keywords)
+
+    return run
+
+
+def blocks_alone(job: Job) -> Run:
+    """Fetch and unpack the blocks that are known to be needed, and throw the pixels away."""
+    from s2l3a_xr import open_l3a  # noqa: PLC0415
+    from s2l3a_xr._fetch import BlockReader  # noqa: PLC0415
+    from s2l3a_xr._loop import gather  # noqa: PLC0415
+    from s2l3a_xr._plan import Target  # noqa: PLC0415
+    from s2l3a_xr._rehearsal import find_array  # noqa: PLC0415
+    from s2l3a_xr._source import Source, read_header  # noqa: PLC0415
+    from s2l3a_xr._transport import Session, run_with_session  # noqa: PLC0415
+
+    told = _readers.ours_keywords(job, listing=False)
+    nothing = slice(0, 0)
+    targets = [
+        Target(block=tuple(block), output=(nothing, nothing), source=(nothing, nothing),
+               is_whole=True, is_shared=False)
+        for block in job["touched"]
+    ]  # fmt: skip
+
+    async def one(session: Session, source: Source) -> None:
+        header = await read_header(session, source)
+        reader = BlockReader(
+            session=session, url=source.url, header=header, image=header.layout, requests=1,
+            put=lambda *_: None,
+        )  # fmt: skip
+        await reader.bring(targets)
+
+    def run() -> None:
+        array = find_array(open_l3a(**told, clip=False))
+        request = array.request
+        times, bands = request.shape[:2]
+        sources = [s for i in range(times) for j in range(bands) for s in request.sources(i, j)]
+        run_with_session(
+            request.transport, lambda session: gather(one(session, source) for source in sources)
+        )
+
+    return run

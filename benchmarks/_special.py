@@ -15,6 +15,7 @@ import _data
 import _germany
 from _cases import COARSE, LATENCY_S, WHOLE_TILE, Bound, Network, Request, bound_of
 from _environments import UnavailableError
+from _fields import field_statistics
 from _harness import Bench, CaseResult, Goal, Row, Sample, run_json
 from contenders import CONTENDERS
 
@@ -364,4 +365,5 @@ SPECIAL_CASES: dict[str, Callable[[Bench], CaseResult]] = {
     "I": coarse,
     "J": imports,
     "K": connections,
+    "L": field_statistics,
 }

@@ -198,6 +198,27 @@ CONTENDERS: dict[str, Contender] = {
             settings="tuned GDAL options, strips of rows, the same file layout as ours",
             environ=GDAL_TUNED,
         ),
+        Contender(
+            name="s2l3a_xr extract_l3a",
+            environment="ours",
+            prepare=_ours.extract,
+            gives="",
+            settings="defaults, inventory in hand",
+        ),
+        Contender(
+            name="s2l3a_xr extract_l3a, exact",
+            environment="ours",
+            prepare=partial(_ours.extract, method="exact"),
+            gives="",
+            settings='method="exact", inventory in hand',
+        ),
+        Contender(
+            name="s2l3a_xr, blocks alone",
+            environment="ours",
+            prepare=_ours.blocks_alone,
+            gives="",
+            settings="headers, then the blocks that fields touch, unpacked and thrown away",
+        ),
         Contender(name="coarse oracle", environment="peers", prepare=_ours.coarse_oracle),
         Contender(name="save Germany", environment="ours", prepare=_ours.save_germany, gives=""),
         Contender(

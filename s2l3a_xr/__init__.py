@@ -23,6 +23,7 @@ from s2l3a_xr._errors import (
     FormatError,
     GoneError,
     InputError,
+    MaskedWarning,
     MissingError,
     MissingWarning,
     ReadError,
@@ -34,7 +35,9 @@ from s2l3a_xr._errors import (
 )
 
 if TYPE_CHECKING:
+    from s2l3a_xr._buffer import buffer_aoi
     from s2l3a_xr._export import to_geotiff
+    from s2l3a_xr._extract import extract_l3a
     from s2l3a_xr._inventory import Inventory
     from s2l3a_xr._mirror import save_archive
     from s2l3a_xr._open import open_l3a
@@ -52,6 +55,7 @@ __all__ = [
     "GoneError",
     "InputError",
     "Inventory",
+    "MaskedWarning",
     "MissingError",
     "MissingWarning",
     "ReadError",
@@ -63,6 +67,8 @@ __all__ = [
     "Transport",
     "TransportError",
     "__version__",
+    "buffer_aoi",
+    "extract_l3a",
     "open_l3a",
     "save_archive",
     "search_l3a",
@@ -75,6 +81,8 @@ _LOADED_WHEN_USED = {
     "Inventory": "_inventory",
     "StacArchive": "_stac",
     "Transport": "_transport",
+    "buffer_aoi": "_buffer",
+    "extract_l3a": "_extract",
     "open_l3a": "_open",
     "save_archive": "_mirror",
     "search_l3a": "_search",

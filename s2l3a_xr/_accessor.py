@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from s2l3a_xr._accessor_masks import MaskMethods
+from s2l3a_xr._accessor_pictures import PictureMethods
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from s2l3a_xr._export import Profile
+    from s2l3a_xr._geotiff import Profile
 
 
 @xr.register_dataarray_accessor("l3a")
-class L3AAccessor:
+class L3AAccessor(MaskMethods, PictureMethods):
     """Methods of arrays from `open_l3a`, reached as ``da.l3a``.
 
     Parameters
@@ -161,34 +163,3 @@ class L3AAccessor:
             progress=progress,
             max_bytes=max_bytes,
         )
-
-    def quicklook(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        bands: Sequence[str] = ("B4", "B3", "B2"),
-        columns: int = 4,
-    ) -> Path:
-        """Write a picture with one panel a month.
-
-        Parameters
-        ----------
-        path : str or path
-            PNG to be written.
-        bands : sequence of str, default ("B4", "B3", "B2")
-            Red, green and blue of the picture.
-        columns : int, default 4
-            Panels in a row.
-
-        Returns
-        -------
-        pathlib.Path
-            The picture.
-        """
-        try:
-            from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
-        except ImportError as exc:
-            msg = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
-            raise ImportError(msg) from exc
-
-        return quicklook(self._da, path, bands=bands, columns=columns)

@@ -1,20 +1,19 @@
-"""The command line: ``s2l3a demo | search | download | doctor | serve-sample``."""
+"""The command line: ``s2l3a demo | search | download | quicklook | doctor | serve-sample``."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm.auto import tqdm
 
 from s2l3a_xr import __version__
 from s2l3a_xr._cli_doctor import doctor
+from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
     GroupedCommand,
@@ -23,11 +22,13 @@ from s2l3a_xr._cli_options import (
     option,
     selection_options,
     take_aoi,
-    take_archive,
     take_grid,
     take_transport,
-    within_limit,
 )
+from s2l3a_xr._cli_pictures import quicklook
+from s2l3a_xr._cli_sample import demo, serve_sample
+from s2l3a_xr._cli_steps import search_as_given, within_limit
+from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import (
     InputError,
     S2L3AError,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from s2l3a_xr._inventory import Inventory
-    from s2l3a_xr._transport import Transport
 
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE = 1, 2, 3
 _EXITS = """\b
@@ -49,6 +49,7 @@ Exit codes: 0 done; 1 the archive failed or has nothing of it; 2 what was asked
 for can't be done (options, AOI, files in the way); 3 done but for reads that
 failed (download --keep-going). s2l3a --debug COMMAND shows a traceback."""
 _REPORT = "s2_l3a_failures.json"
+_SMALLER = "aoi_ecognition.geojson"
 _FAILURES, _OUTPUT = "Missing and failed", "Output"
 
 
@@ -103,7 +104,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     Listings alone are read, no pixels.
     """
     transport = take_transport(given)
-    inventory = _search(take_aoi(aoi), given, transport)
+    inventory = search_as_given(take_aoi(aoi), _bands(given), given, transport)
     if save is not None:
         inventory.save(save)
     click.echo(_as_json(inventory) if as_json else printable(repr(inventory)))
@@ -120,6 +121,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
 )
 @selection_options
 @grid_options
+@mask_options
 @option(
     _FAILURES,
     "--missing",
@@ -149,6 +151,13 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     type=click.Path(file_okay=False, path_type=Path),
     help="Copy what AOI touches of the archive's files here, for --archive; OUT may be left out.",
 )
+@option(
+    _OUTPUT,
+    "--buffer-aoi",
+    type=float,
+    metavar="METRES",
+    help=f"Write {_SMALLER} to OUT too: AOI with its border moved, inwards by -20.",
+)
 @option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
 @option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
@@ -172,7 +181,13 @@ def download(
     s2_l3a_20210315_blue.tif. Files that are there already and complete are skipped: after a
     failure, the same command reads again what failed.
     """
-    from s2l3a_xr import open_l3a, save_archive, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr import (  # noqa: PLC0415 - heavy
+        buffer_aoi,
+        open_l3a,
+        save_archive,
+        to_geotiff,
+    )
+    from s2l3a_xr._buffer import write_area  # noqa: PLC0415 - heavy
     from s2l3a_xr._volume import check_bytes  # noqa: PLC0415 - the same
 
     has_extent, yes = given["like"] is not None, given.pop("yes")
@@ -181,17 +196,21 @@ def download(
     )
     transport = take_transport(given)
     grid, extent = take_grid(given)
+    masks, border_m = take_masks(given), given.pop("buffer_aoi")
     if mirror is not None and grid.keys() - {"clip", "all_touched"}:
         msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
         raise click.UsageError(msg)
     if pinned:
         inventory = _load(pinned, given)
+        bands = list(inventory.bands)
     else:
-        inventory = _search(take_aoi(aoi) if aoi else extent, given, transport)
-        if not aoi:
-            grid["clip"] = False
+        bands = _bands(given)
+        area = take_aoi(aoi) if aoi else extent
+        inventory = search_as_given(area, with_flags(bands, masks), given, transport)
+        grid |= {} if aoi else {"clip": False}
     if not quiet:
         click.echo(printable(inventory.summary()), err=True)
+    smaller = None if border_m is None else buffer_aoi(inventory.aoi, border_m)
     if mirror is not None:
         size = inventory.read_bytes
         within_limit(lambda most: check_bytes(size, "the blocks to be copied", most), yes=yes)
@@ -212,10 +231,14 @@ def download(
         fail_on_error=not keep_going,
         transport=transport,
         **grid,
+        **masks,
     )
+    da = da.isel(band=slice(len(bands)))  # FLG may have been read for its masks alone
     options = {"profile": profile, "overwrite": overwrite, "progress": not quiet}
     for path in within_limit(lambda most: to_geotiff(da, out, max_bytes=most, **options), yes=yes):
         click.echo(path)
+    if smaller is not None:
+        click.echo(write_area(smaller, Path(out) / _SMALLER))
     if keep_going:
         _report(da, began, Path(out) / _REPORT)
 
@@ -228,102 +251,16 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
     if table.empty:
         return
     rows = table.to_json(orient="records", date_format="iso", indent=2)
-    path.write_text(rows + "\n", "utf-8")
+    with whole_file(path) as place:
+        place.write_text(rows + "\n", "utf-8")
     failed = int((table["status"] == "failed").sum())
     click.echo(f"{failed} reads failed, {len(table) - failed} files are gone: {path}", err=True)
     if failed:
         sys.exit(_EXIT_INCOMPLETE)
 
 
-main.add_command(doctor)
-
-
-@main.command()
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path), default="demo")
-def demo(out: Path) -> None:
-    """Run the main job on the sample archive.
-
-    GeoTIFFs, a picture and the area are written to the folder OUT.
-    """
-    from s2l3a_xr import open_l3a, search_l3a, to_geotiff  # noqa: PLC0415 - heavy
-    from s2l3a_xr._sample import (  # noqa: PLC0415 - heavy
-        SAMPLE_AOI,
-        SAMPLE_MONTHS,
-        SAMPLE_YEAR,
-        SampleServer,
-    )
-
-    root = _sample_archive()
-    out.mkdir(parents=True, exist_ok=True)
-    aoi = out / "aoi.geojson"
-    feature = {"type": "Feature", "properties": {}, "geometry": SAMPLE_AOI}
-    aoi.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}), "utf-8")
-    with SampleServer(root) as server:
-        click.echo(f"The sample archive is served at {server.url}\n")
-        months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
-        inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
-        click.echo(f"{printable(repr(inventory))}\n")
-        click.echo("Most of a sample file is empty: more of it than that lies in the area.\n")
-        server.clear_log()
-        began = time.perf_counter()
-        da = open_l3a(inventory=inventory)
-        click.echo(f"{da!r}\n\nTo be read: {da.l3a.plan().attrs['summary']}.\n")
-        paths = to_geotiff(da, out, overwrite=True)
-        took_s = time.perf_counter() - began
-        fetched = sum(request.bytes_sent for request in server.log)
-        count = len(server.log)
-        picture = _picture(da, out)
-    click.echo(
-        f"\n{len(paths)} GeoTIFFs in {out} after {took_s:.1f} s: {fetched / 1e6:.1f} MB in {count} "
-        f"requests, where whole files would be {inventory.whole_bytes / 1e6:.1f} MB."
-    )
-    for path in paths:
-        click.echo(f"  {path.name}")
-    hint = 'For a picture: pip install "s2l3a_xr[plot]"'
-    click.echo(f"Look at {picture}." if picture else hint)
-
-
-@main.command("serve-sample")
-@click.option("--port", default=8000, show_default=True, help="0 takes any free one.")
-@click.option("--latency", default=0.0, show_default=True, help="Seconds before each answer.")
-def serve_sample(port: int, latency: float) -> None:
-    """Serve the sample archive on 127.0.0.1 until Ctrl-C."""
-    from s2l3a_xr._sample import serve_forever  # noqa: PLC0415 - heavy
-
-    root = _sample_archive()
-    try:
-        serve_forever(
-            root,
-            port=port,
-            latency_s=latency,
-            ready=lambda url: click.echo(
-                f"Serving {url} (Ctrl-C ends it); pass it as --archive. For example:\n"
-                f"s2l3a search 11.68,51.94,11.76,51.99 --archive {url}"
-            ),
-        )
-    except (OSError, OverflowError) as exc:
-        msg = f"port {port} can't be used ({exc}); choose another with --port, 0 takes any."
-        raise SelectionError(msg) from exc
-
-
-def _sample_archive() -> Path:
-    from s2l3a_xr._sample import build_sample_archive  # noqa: PLC0415 - heavy
-
-    with tqdm(desc="sample archive", unit="product", file=sys.stderr, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return build_sample_archive(progress=show)
-
-
-def _picture(da: xr.DataArray, out: Path) -> Path | None:
-    try:
-        from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
-    except ImportError:
-        return None
-    return quicklook(da, out / "quicklook.png")
+for _command in (demo, quicklook, doctor, serve_sample):
+    main.add_command(_command)
 
 
 def _places(
@@ -355,20 +292,8 @@ def _load(pinned: Path, selection: dict[str, Any]) -> Inventory:
     return Inventory.load(pinned)
 
 
-def _search(aoi: Any, selection: dict[str, Any], transport: Transport) -> Inventory:  # noqa: ANN401 - many forms
-    from s2l3a_xr import search_l3a  # noqa: PLC0415 - heavy; --help stays quick
-
-    bands = (selection["bands"] or "").split(",")
-    return search_l3a(
-        aoi,
-        years=selection["years"],
-        months=selection["months"],
-        time=selection["time"],
-        bands=[band.strip() for band in bands],
-        archive=take_archive(selection["archive"], selection["collection"]),
-        verify="auto" if selection["verify"] is None else selection["verify"],
-        transport=transport,
-    )
+def _bands(selection: dict[str, Any]) -> list[str]:
+    return [band.strip() for band in (selection["bands"] or "").split(",")]
 
 
 def _as_json(inventory: Inventory) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +66,20 @@ def option(group: str, *names: str, **facts: Any) -> Callable[[Any], Any]:  # no
     return click.option(*names, cls=_GroupedOption, group=group, **facts)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Declare several options at once.
+
+    Parameters
+    ----------
+    *options : callable
+        From `option`.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
     def declare(command: Any) -> Any:  # noqa: ANN401 - click's
         for one in reversed(options):
             command = one(command)
@@ -76,17 +88,12 @@ def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return declare
 
 
-selection_options = _all(
+_months = (
     option("Selection", "--years", help="2021 or 2019-2021. [default: all that there are]"),
     option("Selection", "--months", help="3-10 or 3,5,7. [default: all]"),
     option("Selection", "--time", help="Instead of years and months: 2021-03/2021-10."),
-    option(
-        "Selection",
-        "--bands",
-        default=DEFAULT_BANDS,
-        show_default=True,
-        help="Native (B4) or common (red) names, with commas between.",
-    ),
+)
+_archive = (
     option(
         "Archive",
         "--archive",
@@ -106,9 +113,23 @@ selection_options = _all(
         help="List every product's folder, however many, or none. [default: up to 300]",
     ),
 )
+month_options = together(*_months, *_archive)
+"""Which months, where."""
+
+selection_options = together(
+    *_months,
+    option(
+        "Selection",
+        "--bands",
+        default=DEFAULT_BANDS,
+        show_default=True,
+        help="Native (B4) or common (red) names, with commas between.",
+    ),
+    *_archive,
+)
 """What is wanted, the same in every command that searches."""
 
-network_options = _all(
+network_options = together(
     option(
         "Network",
         "--max-connections",
@@ -133,7 +154,7 @@ network_options = _all(
 )
 """How the network is used."""
 
-grid_options = _all(
+grid_options = together(
     option(
         "Grid",
         "--crs",
@@ -291,61 +312,3 @@ def take_aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
         msg = f"AOI {text!r} is neither a file nor minx,miny,maxx,maxy."
         raise SelectionError(msg) from exc
     return left, bottom, right, top
-
-
-def within_limit(work: Callable[[float | None], _T], *, yes: bool) -> _T:
-    """Do what may be larger than meant, and ask before it is.
-
-    Parameters
-    ----------
-    work : callable
-        Takes the most bytes that it may have, None for no limit.
-    yes : bool
-        Whether the user has agreed already.
-
-    Returns
-    -------
-    object
-        What the work returns.
-
-    Raises
-    ------
-    VolumeError
-        It is larger, and there is nobody to be asked.
-    """
-    from s2l3a_xr._volume import MAX_BYTES, VolumeError  # noqa: PLC0415 - heavy; --help stays quick
-
-    try:
-        return work(None if yes else MAX_BYTES)
-    except VolumeError as exc:
-        if not sys.stdin.isatty():
-            raise
-        click.echo(exc, err=True)
-        click.confirm("Go on?", abort=True, err=True)
-        return work(None)
-
-
-def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: ANN401 - a name or StacArchive
-    """Join --archive and --collection.
-
-    Parameters
-    ----------
-    archive, collection : str or None
-        As typed.
-
-    Returns
-    -------
-    str, StacArchive or None
-        As ``search_l3a`` takes it.
-
-    Raises
-    ------
-    SelectionError
-        A collection of what is no API.
-    """
-    if collection is None:
-        return archive
-    from s2l3a_xr._stac import DLR_STAC, DLR_STAC_NAME, StacArchive  # noqa: PLC0415 - heavy
-
-    url = DLR_STAC if archive in {None, DLR_STAC_NAME} else str(archive)
-    return StacArchive(url, collection)

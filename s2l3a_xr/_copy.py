@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mmap
-import uuid
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from s2l3a_xr._disk import make_folder, whole_file
 from s2l3a_xr._errors import ExportError, FormatError
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
@@ -19,6 +22,7 @@ from s2l3a_xr._source import Header, Source, check_same
 from s2l3a_xr._tiff import (
     Head,
     Layout,
+    MissingBytesError,
     SparseBytes,
     parse_header,
     plan_copy,
@@ -27,7 +31,12 @@ from s2l3a_xr._tiff import (
 )
 from s2l3a_xr._transport import Reply, Session
 
+_log = logging.getLogger(__name__)
+
 _MARK = "s2l3a_xr: some blocks of "
+_NO_SUM = "--------"
+_CLASSIC_LIMIT = 2**32
+_SUM = re.compile(r"(.*), checksum ([0-9a-f]{8})", re.ASCII | re.DOTALL)
 _NOWHERE = (slice(0), slice(0))
 
 
@@ -86,17 +95,18 @@ def plan_file(source: Source, header: Header, path: Path, wanted: np.ndarray) ->
     there = _look(path)
     old = None
     if there is not None:
-        layout, description = there
+        layout = there.layout
         is_alike = _packing(layout) == _packing(header.layout)
         held = layout.counts > 0 if is_alike else np.zeros_like(wanted)
         is_same = is_alike and bool((layout.counts == header.layout.counts)[wanted].all())
-        if is_same and (description == mark or not description.startswith(_MARK)):
+        if is_same and there.is_sound and there.mark in {mark, None}:
             return None
-        if not description.startswith(_MARK):
+        if there.mark is None:
             msg = f"{path} is no file of a mirror and lacks what is needed; use another folder."
             raise ExportError(msg)
         wanted = wanted | (held & (header.layout.counts > 0))
-        old = layout if description == mark else None
+        old = layout if there.mark == mark and there.is_sound else None
+    mark = f"{mark}, checksum {_NO_SUM}"
     try:
         head = plan_copy(header.layout, wanted, mark)
     except ValueError as exc:
@@ -112,22 +122,53 @@ def _packing(layout: Layout) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _look(path: Path) -> tuple[Layout, str] | None:
-    """Read the layout and description of a copy; None where there is none, or a broken one."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _There:
+    """A file in a copy's place; without a mark it is none of a mirror's."""
+
+    layout: Layout
+    mark: str | None
+    is_sound: bool
+
+
+def _look(path: Path) -> _There | None:
+    """Read a file's header and hold its blocks against their checksum; None where none is."""
     try:
         with (
             path.open("rb") as stream,
             mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            file = SparseBytes(len(data))
-            file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
-            layout = parse_header(file, str(path))
-            return layout, read_description(file, str(path))
+            # One of ours that was cut off is to be known by its header.
+            layout, description = _parse(data, _CLASSIC_LIMIT, path)
+            if not description.startswith(_MARK):
+                layout, _ = _parse(data, len(data), path)
+                return _There(layout=layout, mark=None, is_sound=True)
+            told = _SUM.fullmatch(description)
+            sums = np.zeros(layout.counts.shape, "<u4")
+            for block in zip(*np.nonzero(layout.counts), strict=True):
+                start = int(layout.offsets[block])
+                sums[block] = zlib.crc32(data[start : start + int(layout.counts[block])])
     except FileNotFoundError:
         return None
-    except (FormatError, OSError, ValueError) as exc:
+    except (FormatError, MissingBytesError, OSError, ValueError) as exc:
         msg = f"{path} is there and can't be read ({exc}); remove it, or use another folder."
         raise ExportError(msg) from exc
+    is_sound = told is not None and told[2] == _total(sums)
+    if not is_sound:
+        _log.warning("%s is damaged and is made anew", path)
+    return _There(layout=layout, mark=told[1] if told else "", is_sound=is_sound)
+
+
+def _parse(data: mmap.mmap, total: int, path: Path) -> tuple[Layout, str]:
+    """Read a header and its description, as of a file of so many bytes."""
+    file = SparseBytes(max(total, len(data)))
+    file.add(0, data)  # type: ignore[arg-type]  # reads as bytes do, without being read whole
+    return parse_header(file, str(path)), read_description(file, str(path))
+
+
+def _total(sums: np.ndarray) -> str:
+    """Make one checksum of those of all blocks, row by row."""
+    return f"{zlib.crc32(sums.tobytes()):08x}"
 
 
 async def write_copy(session: Session, copy: Copy, requests: int) -> None:
@@ -149,34 +190,38 @@ async def write_copy(session: Session, copy: Copy, requests: int) -> None:
     ExportError
         The copy can't be written.
     """
-    temporary = copy.path.with_name(f".{copy.path.name}.{uuid.uuid4().hex}.part")
-    try:
-        file = await in_thread(_begin, temporary, copy)
-        with file:
-            await _bring(session, copy, requests, file)
-        temporary.replace(copy.path)
-    except OSError as exc:
-        msg = f"{copy.path} can't be written: {exc}"
-        raise ExportError(msg) from exc
-    finally:
-        temporary.unlink(missing_ok=True)
+    await in_thread(make_folder, copy.path.parent)
+    with whole_file(copy.path) as place:
+        sums = np.zeros(copy.head.layout.counts.shape, "<u4")
+        with await in_thread(_begin, place, copy, sums) as file:
+            await _bring(session, copy, requests, file, sums)
+            await in_thread(_end, file, copy, sums)
 
 
-def _begin(temporary: Path, copy: Copy) -> IO[bytes]:
+def _begin(place: Path, copy: Copy, sums: np.ndarray) -> IO[bytes]:
     """Write the head, and the blocks that the copy before had."""
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    file = temporary.open("wb")
+    file = place.open("xb")
     file.write(copy.head.data)
     if copy.old is not None:
         with copy.path.open("rb") as before:
             for block in zip(*np.nonzero(copy.old.counts), strict=True):
                 before.seek(int(copy.old.offsets[block]))
                 file.seek(int(copy.head.layout.offsets[block]))
-                file.write(before.read(int(copy.old.counts[block])))
+                data = before.read(int(copy.old.counts[block]))
+                file.write(data)
+                sums[block] = zlib.crc32(data)
     return file
 
 
-async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -> None:
+def _end(file: IO[bytes], copy: Copy, sums: np.ndarray) -> None:
+    """Write down the checksum, for which the head has room."""
+    file.seek(copy.head.data.index(_NO_SUM.encode()))
+    file.write(_total(sums).encode())
+
+
+async def _bring(
+    session: Session, copy: Copy, requests: int, file: IO[bytes], sums: np.ndarray
+) -> None:
     """Fetch the other blocks and put each in its place."""
     new = copy.head.layout
     held = np.zeros(new.counts.shape, bool) if copy.old is None else copy.old.counts > 0
@@ -201,15 +246,19 @@ async def _bring(session: Session, copy: Copy, requests: int, file: IO[bytes]) -
             for part, reply in replies:
                 await check_same(session, header.pin(url), reply, (part.start, part.stop))
                 async with lock:
-                    await in_thread(_put, file, part, memoryview(reply.data), header.layout, new)
+                    data = memoryview(reply.data)
+                    await in_thread(_put, file, part, data, header.layout, new, sums)
 
     many = session.takes_many(url)
     await gather(map(fetch, group_ranges(ranges, requests if many else len(ranges) or 1)))
 
 
-def _put(file: IO[bytes], part: Range, data: memoryview, old: Layout, new: Layout) -> None:
+def _put(
+    file: IO[bytes], part: Range, data: memoryview, old: Layout, new: Layout, sums: np.ndarray
+) -> None:
     for target in part.targets:
         start, stop = old.span(target.block)
         block = unwrap_block(old, data[start - part.start : stop - part.start], target.block)
         file.seek(int(new.offsets[target.block]))
         file.write(block)
+        sums[target.block] = zlib.crc32(block)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from dask.base import tokenize
@@ -15,8 +15,11 @@ from xarray.core import indexing
 
 from s2l3a_xr._errors import GoneError, ReadError
 from s2l3a_xr._failures import home_folder, listen, report
-from s2l3a_xr._request import Request, read_request
-from s2l3a_xr._transport import run_with_session
+from s2l3a_xr._reading import read_request
+from s2l3a_xr._request import Request
+from s2l3a_xr._transport import Session, run_with_session
+
+_T = TypeVar("_T")
 
 _UNCUT_PX = 8192
 """Planes up to so many pixels a side are never cut by automatic chunks."""
@@ -25,7 +28,7 @@ _CUT_PX = 512
 """Larger planes are cut on multiples of this, counted from the tiles' corner."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class L3AArray(BackendArray):
     """Array over (time, band, y, x) that reads what it is indexed for.
 
@@ -56,6 +59,10 @@ class L3AArray(BackendArray):
         """Hash of the request; equal requests have equal ones, in every process."""
         return str(tokenize(self.request))
 
+    def __repr__(self) -> str:
+        """Name the request without its URLs: workers log the arguments of tasks that fail."""
+        return f"<L3AArray of request {self.token}>"
+
     def __reduce__(self) -> tuple[type[L3AArray], tuple[Request, None, str]]:
         listen(lambda: self.token)  # it may be on its way to a cluster
         return type(self), (self.request, None, self.home or home_folder())
@@ -76,24 +83,41 @@ class L3AArray(BackendArray):
         if self.probe is not None:
             pixels = self.probe(axes)
         else:
-            pixels, errors = self._read_now(axes)
-            if errors:
-                self._report(errors)
+            pixels = self.ask(lambda session: read_request(session, self.request, axes))
         scalars = tuple(
             0 if np.ndim(i) == 0 and not isinstance(i, slice) else slice(None) for i in key
         )
         return pixels[scalars]
 
-    def _read_now(self, axes: list[np.ndarray]) -> tuple[np.ndarray, list[ReadError]]:
+    def ask(self, work: Callable[[Session], Awaitable[tuple[_T, list[ReadError]]]]) -> _T:
+        """Have something of the request read, and tell what was gone or failed.
+
+        Parameters
+        ----------
+        work : callable
+            Takes this process's session, returns an awaitable of what was read and of what
+            became nodata.
+
+        Returns
+        -------
+        object
+            What was read.
+
+        Raises
+        ------
+        ReadError
+            A file can't be read, or is gone where that is an error.
+        """
         try:
-            return run_with_session(
-                self.request.transport, lambda session: read_request(session, self.request, axes)
-            )
+            found, errors = run_with_session(self.request.transport, work)
         except ReadError as exc:
             # Errors of other libraries in the chain may not survive the way from a worker, and
             # would take this one along; what they say is in its message.
             exc.__cause__ = exc.__context__ = None
             raise
+        if errors:
+            self._report(errors)
+        return found
 
     def _report(self, errors: list[ReadError]) -> None:
         missing = self.request.missing

@@ -316,6 +316,10 @@ class AoiWarning(S2L3AWarning):
     """The area was repaired, or reaches past the offered tiles."""
 
 
+class MaskedWarning(S2L3AWarning):
+    """Months that are left out, since too much of the area is masked."""
+
+
 class MissingWarning(S2L3AWarning):
     """Months, tiles or files that the archive has not got."""
 

@@ -5,53 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
-import uuid
+import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dask
 import numpy as np
 import pandas as pd
-import rasterio
 import xarray as xr
-from dask.base import compute, tokenize
-from dask.callbacks import Callback
+from dask.base import tokenize
 from dask.delayed import delayed
-from tqdm.auto import tqdm
 
 from s2l3a_xr._cube import auto_chunks
+from s2l3a_xr._disk import make_folder, sweep, try_name
 from s2l3a_xr._errors import ExportError, SelectionError
 from s2l3a_xr._failures import Row, failures_of, home_folder
+from s2l3a_xr._geotiff import PROFILES, Profile, claims_content, is_sound, write_geotiff
+from s2l3a_xr._inventory import volume_text
 from s2l3a_xr._paths import take_path
+from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
 from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
 from s2l3a_xr._volume import MAX_BYTES, check_volume
 
-Profile = Literal["compressed", "plain", "cog"]
+_LEAST_PACKED_SHARE = 0.02
+"""Of unpacked bytes: masks and areas that are nodata for the most part pack as well as that."""
 
-_PROFILES: dict[str, dict[str, Any]] = {
-    "compressed": {
-        "driver": "GTiff",
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "compress": "DEFLATE",
-        "zlevel": 6,
-        "num_threads": "all_cpus",
-    },
-    "plain": {"driver": "GTiff"},
-    "cog": {
-        "driver": "COG",
-        "compress": "DEFLATE",
-        "overview_resampling": "NEAREST",
-        "num_threads": "all_cpus",
-    },
-}
-_TAG, _OURS = "S2L3A_CONTENT", "S2L3A"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 
 
@@ -79,9 +61,15 @@ class _Watch:
     def sees(self, job: _Job) -> bool:
         """Tell whether something of a file's sources was not read."""
         return any(
-            row["id"] not in self.known and job.source in {None, (row["month"], row["band"])}
+            row["id"] not in self.known
+            and (job.source in {None, (row["month"], row["band"])} or _hides(row, job))
             for row in failures_of(self.tokens, self.home)
         )
+
+
+def _hides(row: Row, job: _Job) -> bool:
+    """Tell whether pixels of a file may be hidden since FLG of the month was not read."""
+    return row["band"] == "FLG" and job.source is not None and row["month"] == job.source[0]
 
 
 def to_geotiff(
@@ -142,21 +130,22 @@ def to_geotiff(
     >>> [path.name for path in to_geotiff(da, getfixture("tmp_path"), progress=False)]
     ['s2_l3a_20210515_red.tif']
     """
-    if profile not in _PROFILES:
-        msg = f"profile={profile!r} must be one of {', '.join(map(repr, _PROFILES))}."
+    if profile not in PROFILES:
+        msg = f"profile={profile!r} must be one of {', '.join(map(repr, PROFILES))}."
         raise ExportError(msg)
     cube = as_cube(da)
     raster = raster_of(cube)
     folder = take_path(directory, "directory", ExportError)
     origin = find_origin(cube if cube.chunks else _chunked(cube))
     jobs = _jobs(cube, folder, raster, profile, origin)
-    _make(folder)
-    todo = [job for job in jobs if not _is_complete(job, raster, overwrite=overwrite)]
+    make_folder(folder)
+    sweep(folder)
+    todo = _unfinished(jobs, raster, overwrite=overwrite)
     check_volume(len(todo), raster, max_bytes)
     if todo:
+        _check_folder(folder, todo, raster, profile)
         tasks = _tasks(_dask_array(cube, origin), todo, raster, profile, _watch(cube))
-        with _bar(len(jobs), len(jobs) - len(todo), shown=progress) as tick:
-            _compute(tasks, tick)
+        run_counted(tasks, unit="file", shown=progress, done=len(jobs) - len(todo))
     return [job.path for job in jobs]
 
 
@@ -168,31 +157,6 @@ def _watch(cube: xr.DataArray) -> _Watch:
         with contextlib.suppress(SelectionError):
             tokens = tokens_of(cube)
     return _Watch(tokens=tokens, known=frozenset(row["id"] for row in known), home=home_folder())
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        msg = f"the folder {folder} can't be made: {exc}"
-        raise ExportError(msg) from exc
-
-
-def _creation(raster: Raster, profile: str) -> dict[str, Any]:
-    """Options for rasterio."""
-    options = dict(_PROFILES[profile])
-    if profile != "plain":
-        options["predictor"] = 3 if raster.dtype.startswith("float") else 2
-        options["bigtiff"] = "IF_SAFER"
-    return options | {
-        "count": 1,
-        "width": raster.width,
-        "height": raster.height,
-        "transform": raster.transform,
-        "crs": raster.crs,
-        "dtype": raster.dtype,
-        "nodata": raster.nodata,
-    }
 
 
 def _jobs(
@@ -295,50 +259,43 @@ def _hold(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _is_complete(job: _Job, raster: Raster, *, overwrite: bool) -> bool:
-    """Tell whether the file is there with the same content; something else is an error."""
-    if not job.path.exists():
-        return False
-    try:
-        with rasterio.open(job.path) as file:
-            there = (file.width, file.height, file.transform, file.dtypes[0], file.nodata)
-            same_crs = file.crs == rasterio.CRS.from_wkt(raster.crs)
-            tags = file.tags()
-    except rasterio.RasterioIOError:
-        there, same_crs, tags = None, False, {}
-    expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
-    is_unfinished = tags.get(_OURS) == "1" and _TAG not in tags
-    if there == expected and same_crs and tags.get(_TAG) == job.content:
-        return True
-    if overwrite or is_unfinished:
-        return False
-    msg = (
-        f"{job.path} is there already and was made of something else (another area, request, "
-        "profile, type or program, or from a computed array); pass overwrite=True (--overwrite) "
-        "to replace it, or write to another folder."
-    )
-    raise ExportError(msg)
+def _unfinished(jobs: Sequence[_Job], raster: Raster, *, overwrite: bool) -> list[_Job]:
+    """Choose the files that are not there, or not whole: each pixel of the others is looked at."""
+    claimed = [
+        job.path
+        for job in jobs
+        if claims_content(job.path, raster, job.content, overwrite=overwrite)
+    ]
+    sound = run_counted([delayed(is_sound)(path) for path in claimed], unit="file", shown=False)
+    done = {path for path, whole in zip(claimed, sound, strict=True) if whole}
+    return [job for job in jobs if job.path not in done]
+
+
+def _check_folder(folder: Path, todo: Sequence[_Job], raster: Raster, profile: str) -> None:
+    """Refuse a folder that can't take the files, before anything is read for them."""
+    try_name(max((job.path for job in todo), key=lambda path: len(os.fsencode(path.name))))
+    plane = raster.width * raster.height * np.dtype(raster.dtype).itemsize
+    replaced = sum(job.path.stat().st_size for job in todo if job.path.exists())
+    share = 1.0 if profile == "plain" else _LEAST_PACKED_SHARE
+    needed = max(plane, round(share * plane * len(todo)) - replaced)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        msg = (
+            f"{folder} has {volume_text(free)} free, {len(todo)} files of "
+            f"{raster.width} x {raster.height} pixels need {volume_text(needed)} at the very "
+            "least; make room, or ask for a smaller area, fewer months or bands."
+        )
+        raise ExportError(msg)
 
 
 def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str, watch: _Watch) -> str:
     """Write one file, whole or not at all; it knows its content if nothing failed."""
     if pixels.dtype.kind == "f" and raster.nodata is not None:
         pixels = np.where(np.isnan(pixels), pixels.dtype.type(raster.nodata), pixels)
-    temporary = job.path.with_name(f".{job.path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with rasterio.open(temporary, "w", **_creation(raster, profile)) as file:
-            file.write(np.asarray(pixels, dtype=raster.dtype), 1)
-            # Perhaps its source was gone only for now: what holds nothing is made anew.
-            is_empty = raster.nodata is not None and _is_all(pixels, raster.nodata)
-            is_complete = not is_empty and not watch.sees(job)
-            file.update_tags(**{_OURS: "1"} | ({_TAG: job.content} if is_complete else {}))
-            file.set_band_description(1, job.name)
-        temporary.replace(job.path)
-    except (rasterio.errors.RasterioError, OSError) as exc:
-        msg = f"{job.path} can't be written: {exc}"
-        raise ExportError(msg) from exc
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Perhaps its source was gone only for now: what holds nothing is made anew.
+    is_empty = raster.nodata is not None and _is_all(pixels, raster.nodata)
+    content = None if is_empty or watch.sees(job) else job.content
+    write_geotiff(job.path, pixels, raster, profile, name=job.name, content=content)
     return str(job.path)
 
 
@@ -346,40 +303,3 @@ def _is_all(pixels: np.ndarray, value: float) -> bool:
     """Look at a few first: a plane may be large, and is seldom empty."""
     few = pixels[:: max(1, pixels.shape[0] // 16), :: max(1, pixels.shape[1] // 16)]
     return bool((few == value).all() and (pixels == value).all())
-
-
-@contextlib.contextmanager
-def _bar(total: int, done: int, *, shown: bool) -> Iterator[Any]:
-    with tqdm(total=total, initial=done, unit="file", disable=not shown, file=sys.stderr) as bar:
-        yield bar.update
-
-
-def _compute(tasks: Sequence[Any], tick: Any) -> None:  # noqa: ANN401 - tqdm's update
-    """Run the tasks where dask runs things now, and count those that are done."""
-    client = _client()
-    if client is not None:
-        from distributed import as_completed  # noqa: PLC0415 - an optional extra
-
-        futures = client.compute(list(tasks))
-        for future in as_completed(futures):
-            future.result()
-            tick()
-        return
-
-    def count(key: object, *_: object) -> None:
-        if str(key).startswith("_write_plane"):
-            tick()
-
-    with Callback(posttask=count):
-        compute(*tasks)
-
-
-def _client() -> Any:  # noqa: ANN401 - distributed is an optional extra
-    distributed = sys.modules.get("distributed")
-    chosen = dask.config.get("scheduler", None)
-    if distributed is None or chosen not in {None, "dask.distributed", "distributed"}:
-        return None
-    try:
-        return distributed.get_client()
-    except ValueError:
-        return None

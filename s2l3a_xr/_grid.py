@@ -12,8 +12,9 @@ import pyproj
 import shapely
 from affine import Affine
 
-from s2l3a_xr._aoi import LONLAT, Aoi
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import AoiError
+from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._tiles import Tile
 
 _EDGE_PARTS = 32

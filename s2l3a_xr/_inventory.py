@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from s2l3a_xr._aoi import LONLAT, Aoi
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
 from s2l3a_xr._errors import printable, redact
+from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin

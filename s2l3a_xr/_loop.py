@@ -3,46 +3,121 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
+
+from s2l3a_xr._errors import S2L3AError
 
 _T = TypeVar("_T")
 
 _SLICE_S = 0.2
 """How long a waiting thread sleeps at most before it can see Ctrl-C."""
 
+_LAST_WAIT_S = 0.5
+"""How long the interpreter's end waits for connections to be closed."""
+
 
 class _Background:
     """The loop and its thread; forked children start their own."""
 
     def __init__(self) -> None:
+        self.closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.is_over = False
         self.forget()
 
     def forget(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self.jobs: set[asyncio.Task[Any]] = set()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None or self._thread is None or not self._thread.is_alive():
+            if self.is_over:
+                msg = "nothing can be read any more, the interpreter is shutting down."
+                raise RuntimeError(msg)
+            if self._loop is None or not self._is_alive():
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="s2l3a_xr-loop", daemon=True
+                    target=self._serve, args=(self._loop,), name="s2l3a_xr-loop", daemon=True
                 )
                 self._thread.start()
             return self._loop
 
+    def keep(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None:
+            self.jobs.add(task)
+            task.add_done_callback(self.jobs.discard)
+
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def is_here(self) -> bool:
         return self._thread is threading.current_thread()
+
+    def serves(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return loop is self._loop and self._is_alive()
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run until something ends the loop; then nobody may be left waiting for it."""
+        try:
+            loop.run_forever()
+        finally:
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = None  # whoever comes now starts another one
+            loop.run_until_complete(self._wind_up())
+            loop.close()
+
+    async def _wind_up(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for close in self.closers:
+            await close()
+
+    def end(self) -> None:
+        """End for good. Threads that the interpreter waits for would read on, or wait on."""
+        with self._lock:
+            self.is_over = True
+        loop, thread = self._loop, self._thread
+        if loop is not None and thread is not None and thread.is_alive():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_LAST_WAIT_S)
 
 
 _background = _Background()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_background.forget)
+# Before executors are waited for, which atexit is not; they register in the same way.
+getattr(threading, "_register_atexit", atexit.register)(_background.end)
+
+
+def close_with_loop(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have something closed on the background loop when that ends.
+
+    Parameters
+    ----------
+    close : callable
+        Gives a coroutine, which must work again for the next loop.
+    """
+    _background.closers.append(close)
+
+
+def cancel_all() -> None:
+    """Cancel all that `run` waits for in any thread: the user wants it to stop."""
+
+    def cancel() -> None:
+        for task in list(_background.jobs):
+            task.cancel()
+
+    background_loop().call_soon_threadsafe(cancel)
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
@@ -72,7 +147,10 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     Raises
     ------
     RuntimeError
-        When called on the background loop itself, which would wait for ever.
+        When called on the background loop itself, which would wait for ever; or while the
+        interpreter is shutting down.
+    S2L3AError
+        The loop's thread died; the next call starts another one.
     """
     if _background.is_here():
         work.close()
@@ -84,10 +162,12 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     interrupted = threading.Event()
 
     async def job() -> _T:
-        tasks.append(asyncio.current_task())
+        task = asyncio.current_task()
+        tasks.append(task)
         if interrupted.is_set():
             work.close()
             raise asyncio.CancelledError
+        _background.keep(task)
         return await work
 
     def cancel() -> None:
@@ -98,13 +178,24 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         future = asyncio.run_coroutine_threadsafe(job(), loop)
         while not wait([future], timeout=_SLICE_S).done:
-            pass
-        return future.result()
+            _check_served(loop)
+        try:
+            return future.result()
+        except CancelledError:
+            _check_served(loop)
+            raise
     except BaseException:
         # By the task: an interrupt may come while the future is still being handed over.
         interrupted.set()
-        loop.call_soon_threadsafe(cancel)
+        with contextlib.suppress(RuntimeError):  # closed: nothing is left to be cancelled
+            loop.call_soon_threadsafe(cancel)
         raise
+
+
+def _check_served(loop: asyncio.AbstractEventLoop) -> None:
+    if not _background.serves(loop):
+        msg = "the background loop ended while it was waited for; what it did can be done again."
+        raise S2L3AError(msg)
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import pandas as pd
 
-from s2l3a_xr._aoi import LONLAT
 from s2l3a_xr._cells import Cell
+from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._tiles import footprint, tile_named
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import GONE
 from s2l3a_xr._copy import Copy, plan_file, write_copy
+from s2l3a_xr._disk import make_folder, publish_new, set_aside, try_name
 from s2l3a_xr._errors import (
     AoiWarning,
     ExportError,
@@ -47,6 +48,7 @@ _MARGIN_M = 200.0
 _ROUNDING_M, _ROUNDING_SHARE = 0.01, 1e-6
 _SEGMENT_M = 2000.0
 _MOST_RECORDS = 1000
+_RECORD = "inventory.json"
 
 
 def save_archive(
@@ -118,7 +120,8 @@ def save_archive(
     if inventory.archive_url.partition("::")[0].rstrip("/") == root.as_posix():
         msg = f"{root} is the archive itself; give another folder."
         raise SelectionError(msg)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
+    try_name(root / _RECORD)
     settings = inventory.origin.settings(transport or Transport())
     sources = _sources(inventory)
     area = _Area(inventory, clip=clip)
@@ -238,16 +241,13 @@ def _check_space(root: Path, needed: int) -> None:
 
 def _record(inventory: Inventory, root: Path) -> None:
     """Keep what was asked for beside the files, and what was asked for before."""
-    for number in range(1, _MOST_RECORDS):
-        path = root / ("inventory.json" if number == 1 else f"inventory-{number}.json")
-        if not path.exists():
-            inventory.save(path)
-            return
-        fresh = inventory.save(root / ".inventory.json")
-        is_known = fresh.read_bytes() == path.read_bytes()
-        fresh.unlink()
-        if is_known:
-            return
+    with set_aside(root) as folder:
+        fresh = inventory.save(folder / _RECORD)
+        told = fresh.read_bytes()
+        for number in range(1, _MOST_RECORDS):
+            path = root / (_RECORD if number == 1 else f"inventory-{number}.json")
+            if publish_new(fresh, path) or path.read_bytes() == told:
+                return
 
 
 def ask_records(inventory: Inventory) -> Inventory:

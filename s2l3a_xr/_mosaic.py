@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +22,9 @@ NOBODY = 255
 _MANY_VERTICES = 5000
 _LARGEST_BURN_PX = 2**28
 """Of larger grids, touched pixels are found window by window."""
+
+_STACK_PX = 2**22
+"""Of many small geometries, so many pixels are burnt at once."""
 
 # rasterio swaps the process' warning filters while it rasterises: of two threads at once, the
 # second puts back what the first had set, and every warning stays silent from then on. A warning
@@ -152,6 +155,62 @@ def _burn(
             dtype="uint8",
         )
     return burnt.view(bool)
+
+
+def burn_each(
+    shapes: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the pixels whose centre lies inside each of many geometries, which may overlap.
+
+    They are shifted by whole pixels to where each has rows of its own, and burnt at once: a call
+    for each costs half a millisecond.
+
+    Parameters
+    ----------
+    shapes : ndarray of shapely geometry
+        In pixels, see `to_pixels`.
+
+    Returns
+    -------
+    owners, rows, columns : ndarray of int64, shape (pixels,)
+        Position of the geometry, ascending, and place of the pixel.
+    """
+    found = [np.zeros((0, 3), np.int64)]
+    for start, stop in _stacks(shapes):
+        bounds = shapely.bounds(shapes[start:stop])
+        first = np.floor(np.column_stack([-bounds[:, 3], bounds[:, 0]])).astype(np.int64)
+        last = np.ceil(np.column_stack([-bounds[:, 1], bounds[:, 2]])).astype(np.int64)
+        heights, width = last[:, 0] - first[:, 0], int((last - first)[:, 1].max())
+        shift = np.cumsum(heights) - heights - first[:, 0]
+        xy, owner = shapely.get_coordinates(shapes[start:stop], return_index=True)
+        xy -= np.column_stack([first[:, 1], shift])[owner]
+        moved = shapely.set_coordinates(shapes[start:stop].copy(), xy)
+        with rasterio_lock:
+            burnt = rasterize(
+                zip(moved, range(1, len(moved) + 1), strict=True),
+                out_shape=(int(heights.sum()), max(1, width)),
+                transform=Affine(1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+                dtype="int32",
+            )
+        row, column = np.nonzero(burnt)
+        owner = burnt[row, column] - 1
+        found.append(np.column_stack([start + owner, row - shift[owner], column + first[owner, 1]]))
+    owners, rows, columns = np.concatenate(found).T
+    return owners, rows, columns
+
+
+def _stacks(shapes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Cut a sequence of geometries so that each part has few pixels, one above the other."""
+    bounds = shapely.bounds(shapes)
+    spans = (np.ceil(bounds[:, 2:]) - np.floor(bounds[:, :2]) + 1).astype(np.int64)
+    start = rows = width = 0
+    for i, (across, down) in enumerate(spans.tolist()):
+        rows, width = rows + down, max(width, across)
+        if rows * width > _STACK_PX and i > start:
+            yield start, i
+            start, rows, width = i, down, across
+    if start < len(shapes):
+        yield start, len(shapes)
 
 
 def _is_long(feature: BaseGeometry) -> bool:

@@ -7,15 +7,10 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-import rioxarray  # noqa: F401 - gives the result its .rio
 import shapely
 import xarray as xr
-from dask.base import tokenize
-from xarray.core import indexing
 
 from s2l3a_xr._aoi import AoiLike
-from s2l3a_xr._chunks import DIMS, resolve_chunks
-from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import (
     AoiWarning,
     MissingError,
@@ -24,12 +19,14 @@ from s2l3a_xr._errors import (
     redact,
     warn_user,
 )
-from s2l3a_xr._failures import listen
+from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory, month_text
+from s2l3a_xr._labels import label_request
 from s2l3a_xr._mosaic import inside, to_pixels
-from s2l3a_xr._product import BANDS, QUANTIFICATION
-from s2l3a_xr._request import Request, make_request
+from s2l3a_xr._product import band_names, resolve_bands
+from s2l3a_xr._quality import clear_request
+from s2l3a_xr._request import make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
 from s2l3a_xr._selection import Month, Numbers, spans_text
 from s2l3a_xr._stac import ArchiveLike
@@ -70,6 +67,9 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     use_overviews: bool = True,
     clip: bool = True,
     all_touched: bool = False,
+    mask: Mask = None,
+    max_masked: float | None = None,
+    flag_encoding: FlagEncoding = "classes",
     mask_and_scale: bool = False,
     chunks: Any = "auto",  # noqa: ANN401 - xarray's many forms
     missing: Literal["warn", "keep", "raise"] = "warn",
@@ -124,6 +124,15 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         Set pixels outside the area to nodata; False keeps its bounding box.
     all_touched : bool, default False
         Keep pixels that the area touches at all; else those whose centre lies inside.
+    mask : str, int, iterable of those, False or None, optional
+        Classes of FLG whose pixels become nodata in reflectances: ``("cloud", "snow")``, of
+        ``nodata``, ``cloud``, ``snow``, ``water``, ``land`` (0 to 4). Each pixel is judged by FLG
+        of the product that gives it, and what is masked stays nodata. Overviews are not used.
+    max_masked : float, optional
+        Leave out months of which a larger share of the area (0 to 1) is nodata or of the classes
+        in ``mask``, by default cloud and snow. FLG is read for it now.
+    flag_encoding : {"classes", "bits"}, default "classes"
+        What the numbers in FLG mean: classes as WASP writes them, or bits as DLR's page says.
     mask_and_scale : bool, default False
         Give float32 reflectance with NaN instead of int16 with nodata -10000.
     chunks : "auto", int, dict, tuple or None, default "auto"
@@ -164,6 +173,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         Months, tiles or files are missing; also when the array is computed.
     ReadFailedWarning
         When the array is computed with ``fail_on_error=False``: something failed.
+    MaskedWarning
+        Months were left out by ``max_masked``.
     AoiWarning
         Part of the area lies outside the offered tiles, or it holds no pixel's centre.
 
@@ -188,39 +199,70 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     grid = given_grid(geobox, like, crs, resolution)
     if grid is not None and aoi is None and inventory is None:
         aoi, clip = area_of(grid), False
+    hidden = read_classes(mask)
     _check_options(aoi, inventory, missing)
+    check_encoding(flag_encoding)
+    check_share(max_masked)
     if inventory is not None:
         asked = {"years": years, "months": months, "time": time, "archive": archive}
-        _check_alone(**asked, bands=bands, verify=None if verify == "auto" else verify)
-        if not isinstance(inventory, Inventory):
-            inventory = Inventory.load(inventory)
+        told = None if verify == "auto" else verify
+        inventory = take_settled(inventory, **asked, bands=bands, verify=told)
+        names = inventory.bands
+    else:
+        names = band_names(bands)
     check_wishes(crs, resolution, resampling)
     settings = transport or Transport()
+    needs_flags = bool(hidden) or max_masked is not None
     if inventory is None:
         inventory = search_l3a(
             aoi,
-            years=years, months=months, time=time, bands=bands, archive=archive,
-            verify=verify, transport=settings,
+            years=years, months=months, time=time, archive=archive, verify=verify,
+            bands=with_flags(names) if needs_flags else names, transport=settings,
         )  # fmt: skip
-    kept = _months_to_keep(inventory, missing)
+    kept = months_to_keep(inventory, missing)
     if grid is None:
         grid = lay_grid(inventory, crs, resolution)
     else:
         check_overlap(grid, inventory.aoi)
+    layers = resolve_bands(names)
     request = make_request(
         inventory,
         grid,
         kept,
         _area_in_pixels(inventory, grid, all_touched=all_touched) if clip else None,
-        resampling=kernels_for(inventory.layers, resampling),
+        bands=[layer.native for layer in layers],
+        resampling=kernels_for(layers, resampling),
         all_touched=all_touched,
         use_overviews=use_overviews,
         missing=missing,
         fail_on_error=fail_on_error,
         transport=inventory.origin.settings(settings),
+        hidden=hidden,
+        flag_encoding=flag_encoding,
     )
-    da = _to_dataarray(request, inventory, chunks=chunks, mask_and_scale=mask_and_scale)
+    if needs_flags:
+        request.check_layers("FLG")
+    if max_masked is not None:
+        request = clear_request(request, hidden, max_masked)
+    da = label_request(request, inventory, names, chunks=chunks, mask_and_scale=mask_and_scale)
     return da if like is None else label_like(da, like)
+
+
+def with_flags(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Ask for FLG as well.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Bands.
+
+    Returns
+    -------
+    tuple of str
+        With FLG among them.
+    """
+    has = any(layer.native == "FLG" for layer in resolve_bands(names))
+    return names if has else (*names, "FLG")
 
 
 def _check_options(aoi: object, inventory: object, missing: str) -> None:
@@ -232,18 +274,55 @@ def _check_options(aoi: object, inventory: object, missing: str) -> None:
         raise SelectionError(msg)
 
 
-def _check_alone(**asked: object) -> None:
-    """Refuse what an inventory has settled already."""
+def take_settled(inventory: Inventory | str | os.PathLike[str], **asked: object) -> Inventory:
+    """Take an inventory, and refuse what it has settled already.
+
+    Parameters
+    ----------
+    inventory : Inventory or path
+        As found, or a file of it.
+    **asked : object
+        What else was asked for; None, and the default bands, are nothing.
+
+    Returns
+    -------
+    Inventory
+        Loaded.
+
+    Raises
+    ------
+    SelectionError
+        Something else was asked for.
+    """
     named = [name for name, value in asked.items() if value is not None and name != "bands"]
     if asked["bands"] != DEFAULT_BANDS:
         named.append("bands")
     if named:
         msg = f"inventory=… settles {', '.join(named)} already; ask search_l3a for it instead."
         raise SelectionError(msg)
+    return inventory if isinstance(inventory, Inventory) else Inventory.load(inventory)
 
 
-def _months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
-    """Apply the policy on what the archive has not got."""
+def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
+    """Apply the policy on what the archive has not got.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        What there is.
+    missing : {"warn", "keep", "raise"}
+        The policy.
+
+    Returns
+    -------
+    list of Month
+        Months of the result.
+
+    Raises
+    ------
+    MissingError
+        Nothing is there, or something is not and that is an error.
+    """
     empty = set(inventory.missing_months)
     if inventory.available < len(inventory) and missing != "keep":
         text = (
@@ -292,100 +371,3 @@ def _area_in_pixels(inventory: Inventory, grid: Grid, *, all_touched: bool) -> b
                 AoiWarning,
             )
     return bytes(shapely.to_wkb(shapely.GeometryCollection(list(pixels))))
-
-
-def _to_dataarray(
-    request: Request,
-    inventory: Inventory,
-    *,
-    chunks: Any,  # noqa: ANN401 - xarray's many forms
-    mask_and_scale: bool,
-) -> xr.DataArray:
-    array = L3AArray(request)
-    listen(lambda: array.token)
-    attrs = _attrs(request, inventory, array)
-    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
-    if chunks is not None:
-        sizes = resolve_chunks(request, chunks)
-        # Chunks are part of the name: dask takes equal names for equal blocks.
-        name = f"open_l3a-{tokenize(array.token, sizes)}"
-        variable = variable.chunk(dict(zip(DIMS, sizes, strict=True)), name=name, lock=False)
-    layers = [BANDS[name] for name in request.bands]
-    da = xr.DataArray(
-        variable,
-        name="s2_l3a",
-        coords={
-            "time": ("time", _dates(request), {"long_name": "month of the mosaic"}),
-            "band": ("band", list(inventory.bands)),
-            "common_name": ("band", [layer.common for layer in layers]),
-            "native_name": ("band", [layer.native for layer in layers]),
-            "y": request.grid.y,
-            "x": request.grid.x,
-        },
-    )
-    da = da.rio.write_crs(request.grid.crs).rio.write_transform(request.grid.transform)
-    da = da.rio.write_coordinate_system()
-    return _scale(da) if mask_and_scale else da
-
-
-def _dates(request: Request) -> np.ndarray:
-    days = [
-        next(iter({p.day for p, _ in products})) if len({p.day for p, _ in products}) == 1 else 15
-        for products in request.products
-    ]
-    text = [f"{y:04}-{m:02}-{d:02}" for (y, m), d in zip(request.months, days, strict=True)]
-    return np.array(text, dtype="datetime64[ns]")
-
-
-def _attrs(request: Request, inventory: Inventory, array: L3AArray) -> dict[str, Any]:
-    tiles = sorted({p.tile for products in request.products for p, _ in products})
-    versions = sorted({p.version for products in request.products for p, _ in products})
-    return {
-        "_FillValue": request.dtype.type(request.fill),
-        **_meaning(request),
-        "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
-        "institution": "German Aerospace Center (DLR), Earth Observation Center",
-        "source": redact(request.archive_url),
-        "references": inventory.origin.references,
-        "license": inventory.origin.license,
-        "attribution": "DLR; contains modified Copernicus Sentinel data",
-        "tiles": tiles,
-        "product_versions": versions,
-        "request": array.token,
-        "Conventions": "CF-1.11",
-        **({"catalogue": inventory.origin.catalogue} if inventory.origin.catalogue else {}),
-    } | _overview_note(request)
-
-
-def _meaning(request: Request) -> dict[str, str]:
-    kinds = {BANDS[band].kind for band in request.bands}
-    if kinds == {"reflectance"}:
-        what = "surface reflectance x 10000"
-        return {"long_name": f"Sentinel-2 L3A WASP {what}", "units": "1e-4"}
-    what = "; ".join(f"{band}: {BANDS[band].title}" for band in request.bands)
-    return {"long_name": f"Sentinel-2 L3A WASP layers ({what})"}
-
-
-def _overview_note(request: Request) -> dict[str, str]:
-    if not any(request.manner(band).overviews for band in range(len(request.bands))):
-        return {}
-    note = "read from overviews: averages that mix nodata in at edges; for pictures, no statistics"
-    return {"comment": note}
-
-
-def _scale(da: xr.DataArray) -> xr.DataArray:
-    """Give reflectance, with the encoding that writes the same numbers back."""
-    spectral = [BANDS[str(name)].kind == "reflectance" for name in da["native_name"].to_numpy()]
-    if not all(spectral):
-        msg = "mask_and_scale=True is for reflectance; open FLG, WGT and DTS without it."
-        raise SelectionError(msg)
-    fill = da.attrs["_FillValue"]
-    scaled = da.where(da != fill).astype("float32") / np.float32(QUANTIFICATION)
-    scaled.attrs = {k: v for k, v in da.attrs.items() if k != "_FillValue"}
-    scaled.attrs["long_name"] = "Sentinel-2 L3A WASP surface reflectance"
-    scaled.attrs["units"] = "1"
-    scaled.encoding = {
-        "_FillValue": fill, "dtype": "int16", "scale_factor": 1 / QUANTIFICATION,
-        "grid_mapping": "spatial_ref",
-    }  # fmt: skip
-    return scaled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from s2l3a_xr._errors import ReadError
 from s2l3a_xr._grid import Grid, ground_m
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Target
-from s2l3a_xr._read import Plane, is_nothing
+from s2l3a_xr._read import Plane, Veil, is_nothing
 from s2l3a_xr._share import Share, Window, share_window
 from s2l3a_xr._source import Source
 from s2l3a_xr._tiff import Layout
@@ -242,6 +243,8 @@ class Patchwork:
         At least so many requests are made for one file's blocks.
     keep_going : bool
         Whether a failed read leaves nodata instead of raising.
+    veil : Veil, optional
+        What hides pixels of the files.
     """
 
     window: Window
@@ -250,12 +253,14 @@ class Patchwork:
     manner: Manner
     requests: int
     keep_going: bool
+    veil: Veil | None = None
 
     async def read(self, session: Session, output: np.ndarray, fill: int) -> list[ReadError]:
         """Read the plane: the first zone that has a valid pixel gives it.
 
         What an earlier zone's tiles have is asked of a later zone only where the earlier one
-        turns out to hold nodata.
+        turns out to hold nodata. What is hidden is left out before pixels are made of it, and
+        where that leaves none, no later zone is asked.
 
         Parameters
         ----------
@@ -279,20 +284,26 @@ class Patchwork:
         """
         await in_thread(np.copyto, output, fill)
         lost: set[str] = set()
+        hidden = np.zeros(output.shape if self.veil else (0, 0), dtype=bool)
+        read = partial(self._read_patch, session, output, fill, hidden, lost)
         jobs = [
-            self._read_patch(session, number, patch.wanted, patch.share, output, fill, lost)
+            read(number, patch.wanted, patch.share)
             for number, patch in enumerate(self.patches)
             if patch.share is not None
         ]
         found = [error for errors in await gather(jobs) for error in errors]
         for number, patch in enumerate(self.patches):
             holes = patch.has & ~patch.wanted
-            holes &= is_nothing(output, self.sources[0].band)
+            holes &= is_nothing(output, self.sources[0])
+            if self.veil is not None:
+                holes &= ~hidden
             if holes.any():
                 share = await in_thread(
                     share_out_natively, self.window, holes, patch.warp, patch.tiles, self.manner
                 )
-                found += await self._read_patch(session, number, holes, share, output, fill, lost)
+                found += await read(number, holes, share)
+        if self.veil is not None:
+            output[hidden] = fill
         return found
 
     async def plan(self, session: Session) -> list[tuple[Source, Layout, list[Target]]]:
@@ -313,52 +324,64 @@ class Patchwork:
         ReadError
             A header can't be read or is not what it must be.
         """
-        planes = [
-            self._plane(number, patch.share)
-            for number, patch in enumerate(self.patches)
-            if patch.share is not None
-        ]
+        shares = enumerate(patch.share for patch in self.patches)
+        planes = [self._plane(number, share) for number, share in shares if share is not None]
         found = await gather(plane.plan(session) for plane in planes)
         return [item for items in found for item in items]
 
     def _plane(self, number: int, share: Share) -> Plane:
         patch = self.patches[number]
         is_whole = self.window.shape == self.window.grid.shape
+        files, veil = self.sources, self.veil
+        if veil is not None:
+            veil = replace(veil, sources=tuple(veil.sources[at] for at in patch.positions))
         return Plane(
-            sources=tuple(self.sources[position] for position in patch.positions),
+            sources=tuple(files[at] for at in patch.positions),
             share=share,
             overviews=self.manner.overviews,
             requests=self.requests,
             keep_going=self.keep_going,
             # Neighbours' pixels are made of the same ones, and so are those that fill holes.
             keeps_all=patch.warp is not None and not (is_whole and number == 0),
+            veil=veil,
         )
 
     async def _read_patch(
         self,
         session: Session,
+        output: np.ndarray,
+        fill: int,
+        hidden: np.ndarray,
+        lost: set[str],
         number: int,
         wanted: np.ndarray,
         share: Share,
-        output: np.ndarray,
-        fill: int,
-        lost: set[str],
     ) -> list[ReadError]:
         warp = self.patches[number].warp
         plane = self._plane(number, share)
         if warp is None:
-            return await plane.read(session, output, None, lost)
+            veiled, found = await plane.read_hidden(session, output, None, lost)
+            if veiled is not None:
+                hidden[veiled] = True
+            return found
         pixels = np.empty(share.window.shape, dtype=output.dtype)
-        found = await plane.read(session, pixels, fill, lost)
-        await in_thread(_make, self.window, warp, wanted, share.window, pixels, output, fill)
+        veiled, found = await plane.read_hidden(session, pixels, fill, lost)
+        make = partial(in_thread, _make, self.window, wanted, share.window)
+        if veiled is not None:
+            pixels[veiled] = fill
+            marks = veiled.astype(np.uint8)
+            await make(replace(warp, kernel="nearest"), marks, hidden.view(np.uint8), 0)
+        await make(warp, pixels, output, fill)
+        if veiled is not None:  # a mean may have been made of what is not hidden
+            hidden[wanted & (output != fill)] = False
         return found
 
 
 def _make(
     window: Window,
-    warp: Warp,
     wanted: np.ndarray,
     native: Window,
+    warp: Warp,
     pixels: np.ndarray,
     output: np.ndarray,
     fill: int,

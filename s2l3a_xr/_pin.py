@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from s2l3a_xr._aoi import read_aoi
 from s2l3a_xr._archive import Origin
 from s2l3a_xr._cells import MISSING, STATUSES, Cell
 from s2l3a_xr._cover import Cover
+from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import ExportError, S2L3AError, SelectionError
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._paths import take_path
@@ -67,18 +67,11 @@ def write_pin(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Path:
     """
     target = take_path(path, "the inventory's file", ExportError)
     head, rows = _head(facts), [_row(cell) for cell in facts["cells"]]
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
+    with whole_file(target) as place:
         if _is_parquet(target, ExportError):
-            _write_parquet(temporary, head, rows)
+            _write_parquet(place, head, rows)
         else:
-            temporary.write_text(_as_geojson(head, rows), "utf-8")
-        temporary.replace(target)
-    except OSError as exc:
-        msg = f"the inventory {target} can't be written: {exc}; see that you may write there."
-        raise ExportError(msg) from exc
-    finally:
-        temporary.unlink(missing_ok=True)
+            place.write_text(_as_geojson(head, rows), "utf-8")
     return target
 
 

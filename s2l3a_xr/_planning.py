@@ -7,8 +7,8 @@ import xarray as xr
 
 from s2l3a_xr._errors import SelectionError, redact
 from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._reading import plan_request
 from s2l3a_xr._rehearsal import record_reads
-from s2l3a_xr._request import plan_request
 from s2l3a_xr._transport import run_with_session
 
 _COLUMNS = ["url", "tile", "month", "band", "start", "stop", "bytes", "blocks"]

@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._errors import FormatError, GoneError, ReadError
 from s2l3a_xr._fetch import BlockReader
+from s2l3a_xr._flags import UNKNOWN, hiding_table, strange_flag
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._mosaic import NOBODY, footprint, paste
 from s2l3a_xr._plan import Target
@@ -19,6 +20,22 @@ from s2l3a_xr._share import Share
 from s2l3a_xr._source import Source, read_header
 from s2l3a_xr._tiff import Layout
 from s2l3a_xr._transport import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Veil:
+    """What hides pixels of a plane.
+
+    Parameters
+    ----------
+    sources : tuple of Source
+        FLG of each of the plane's files.
+    classes : tuple of int
+        Those that are hidden.
+    """
+
+    sources: tuple[Source, ...]
+    classes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +56,8 @@ class Plane:
         Whether a failed read leaves nodata instead of raising.
     keeps_all : bool, default False
         Whether any block may be asked for again.
+    veil : Veil, optional
+        What hides pixels.
     """
 
     sources: tuple[Source, ...]
@@ -47,6 +66,7 @@ class Plane:
     requests: int
     keep_going: bool = False
     keeps_all: bool = False
+    veil: Veil | None = None
 
     @property
     def asked(self) -> list[int]:
@@ -65,7 +85,7 @@ class Plane:
 
         The first file that has a valid pixel gives it. What an earlier file's tile has is
         asked of a later file only where the earlier one turns out to hold nodata, is gone or
-        failed.
+        failed. A pixel is hidden by what FLG of the same product says of it, and stays so.
 
         Parameters
         ----------
@@ -89,29 +109,111 @@ class Plane:
         ReadError
             A file can't be read or is not what it must be.
         """
+        hidden, errors = await self.read_hidden(session, output, fill, lost)
+        if hidden is not None:
+            await in_thread(np.putmask, output, hidden, NODATA)
+        return errors
+
+    async def read_hidden(
+        self,
+        session: Session,
+        output: np.ndarray,
+        fill: int | None,
+        lost: set[str] | None = None,
+    ) -> tuple[np.ndarray | None, list[ReadError]]:
+        """Read the plane as if nothing was hidden, and say what is.
+
+        Parameters
+        ----------
+        session, output, fill, lost
+            As for `read`.
+
+        Returns
+        -------
+        ndarray of bool, shape (height, width), or None
+            True where a pixel of this plane is hidden; None where nothing can be.
+        list of ReadError
+            As of `read`.
+
+        Raises
+        ------
+        ReadError
+            A file can't be read or is not what it must be.
+        """
         # First use of memory is slow: it goes on while the headers are on their way.
         filling = asyncio.create_task(_fill(output, fill))
         errors: list[ReadError] = []
         lost = set() if lost is None else lost
+        works = [(self, output, filling)]
+        flags = None
+        if self.veil is not None:
+            flags = np.empty(output.shape, np.uint8)
+            # Each pixel of it comes from the file that was asked for the pixel last.
+            works.append((self._flags(), flags, asyncio.create_task(_fill(flags, UNKNOWN))))
 
         async def read_file(position: int, holes: np.ndarray | None = None) -> None:
-            if self.sources[position].url in lost:
-                return
-            try:
-                errors.extend(await self._read_file(session, position, output, filling, holes))
-            except ReadError as exc:
-                if not (self.keep_going or isinstance(exc, GoneError)):
-                    raise
-                errors.append(exc)
-                lost.add(self.sources[position].url)
+            await gather(
+                plane.try_file(session, position, pixels, ready, holes, errors, lost)
+                for plane, pixels, ready in works
+            )
 
         await gather(read_file(position) for position in self.asked)
-        await filling
+        await gather(_ready(fill) for _, _, fill in works)
         for position in range(1, len(self.sources)):
             holes = self._holes(position, output)
             if holes.any():
+                if flags is not None:
+                    flags[holes] = UNKNOWN
                 await read_file(position, holes)
-        return errors
+        if self.veil is None or flags is None:
+            return None, errors
+        table = hiding_table(self.veil.classes, self.sources[0].flag_encoding)
+        return await in_thread(_look_up, table, flags, self.share.window.mask), errors
+
+    async def try_file(
+        self,
+        session: Session,
+        position: int,
+        output: np.ndarray,
+        filling: asyncio.Task[None],
+        holes: np.ndarray | None,
+        errors: list[ReadError],
+        lost: set[str],
+    ) -> None:
+        """Read what one file has to give, unless it is known to be lost.
+
+        Parameters
+        ----------
+        session : Session
+            This process's connections.
+        position : int
+            Which of the files.
+        output : ndarray, shape (height, width)
+            Written to, when it is filled.
+        filling : asyncio.Task
+            Fills it.
+        holes : ndarray of bool, shape (height, width), or None
+            Pixels to be given; None for the file's share.
+        errors : list of ReadError
+            Added to: what could not be read where that is allowed.
+        lost : set of str
+            Added to: URLs of files that are gone or failed as a whole.
+
+        Raises
+        ------
+        ReadError
+            The file can't be read.
+        """
+        source = self.sources[position]
+        if source.url in lost:
+            return
+        try:
+            errors.extend(await self._read_file(session, position, output, filling, holes))
+        except ReadError as exc:
+            if not (self.keep_going or isinstance(exc, GoneError)):
+                raise
+            errors.append(exc)
+            lost.add(source.url)
 
     async def plan(self, session: Session) -> list[tuple[Source, Layout, list[Target]]]:
         """Say which blocks reading the plane will fetch, holes of earlier files left aside.
@@ -143,7 +245,13 @@ class Plane:
             return [(source, reader.image, fresh)]
 
         found = await gather(blocks_of(position) for position in self.asked)
-        return [item for items in found for item in items]
+        blocks = [item for items in found for item in items]
+        return blocks if self.veil is None else blocks + await self._flags().plan(session)
+
+    def _flags(self) -> Plane:
+        """Read FLG as this plane is read; all bands ask for the same blocks of it."""
+        sources = self.sources if self.veil is None else self.veil.sources
+        return replace(self, sources=sources, veil=None, overviews=False, keeps_all=True)
 
     async def _open(
         self,
@@ -189,7 +297,11 @@ class Plane:
         source = self.sources[position]
         failed: list[ReadError] = []
         wanted = self.share.wanted[position] if holes is None else holes
+        put: Callable[[Target, np.ndarray], None]
         put = partial(_put_reduced if self.overviews else _put, output, wanted)
+        strange: list[ReadError] = []
+        if source.band == "FLG":
+            put = partial(_put_checked, put, source.flag_encoding, strange)
         try:
             reader = await self._open(
                 session, position, put, failed.append if self.keep_going else None
@@ -203,9 +315,11 @@ class Plane:
                     if image.counts[target.block] == 0:
                         put(target, empty)
             await reader.bring([t for t in targets if image.counts[t.block] > 0])
+            if strange and not self.keep_going:
+                raise strange[0]
         except ReadError as exc:
             raise exc.at(**source.place) from exc.__cause__
-        return [error.at(**source.place) for error in failed]
+        return [error.at(**source.place) for error in failed + strange]
 
     def _holes(self, position: int, output: np.ndarray) -> np.ndarray:
         """Find nodata that an earlier file gave and this one may replace."""
@@ -213,20 +327,20 @@ class Plane:
         holes = np.zeros(output.shape, dtype=bool)
         if owner is not None:
             part = footprint(self.share.layers[position])
-            holes[part] = is_nothing(output[part], self.sources[position].band)
+            holes[part] = is_nothing(output[part], self.sources[position])
             holes &= (owner < position) & (owner != NOBODY)
         return holes
 
 
-def is_nothing(pixels: np.ndarray, band: str) -> np.ndarray:
+def is_nothing(pixels: np.ndarray, source: Source) -> np.ndarray:
     """Tell which pixels a later file may replace.
 
     Parameters
     ----------
     pixels : ndarray of int16 or uint8
         As read.
-    band : str
-        Native name.
+    source : Source
+        Any of the files that they come from.
 
     Returns
     -------
@@ -235,7 +349,11 @@ def is_nothing(pixels: np.ndarray, band: str) -> np.ndarray:
     """
     nothing = NODATA if pixels.dtype.kind == "i" else np.iinfo(pixels.dtype).max
     empty: np.ndarray = pixels == nothing
-    return empty | (pixels == 0) if band == "FLG" else empty
+    if source.band == "FLG":
+        empty |= pixels == 0
+        if source.flag_encoding == "bits":
+            empty |= (pixels & 1) == 1
+    return empty
 
 
 async def _fill(output: np.ndarray, fill: int | None) -> None:
@@ -252,6 +370,30 @@ def _put_reduced(
 ) -> None:
     """Take what is below 0 for nodata: overviews were averaged before nodata was set."""
     paste(output, np.where(pixels < 0, np.int16(NODATA), pixels), target, wanted)
+
+
+def _put_checked(
+    put: Callable[[Target, np.ndarray], None],
+    encoding: str,
+    strange: list[ReadError],
+    target: Target,
+    pixels: np.ndarray,
+) -> None:
+    """Leave out blocks of FLG that hold what FLG can't hold."""
+    wrong = strange_flag(pixels[target.source], encoding)
+    if wrong is None:
+        put(target, pixels)
+    else:
+        strange.append(FormatError(wrong, block=target.block))
+
+
+def _look_up(table: np.ndarray, flags: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    hidden: np.ndarray = table[flags]
+    return hidden if mask is None else hidden & mask
+
+
+async def _ready(filling: asyncio.Task[None]) -> None:
+    await filling
 
 
 def _ignore(_: Target, __: np.ndarray) -> None:

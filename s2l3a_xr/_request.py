@@ -1,35 +1,28 @@
-"""A request: all that reading needs to know, and the reading of any part of it."""
+"""A request: all that reading needs to know."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import shapely
 
 from s2l3a_xr._archive import band_resolution
-from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._flags import FlagEncoding
 from s2l3a_xr._grid import Grid, ground_m
 from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._loop import gather, in_thread
-from s2l3a_xr._mosaic import inside
-from s2l3a_xr._patchwork import Manner, Patch, Patchwork, lay_patches
+from s2l3a_xr._patchwork import Manner
 from s2l3a_xr._places import locate
-from s2l3a_xr._plan import Range, merge_ranges
-from s2l3a_xr._product import BANDS, NODATA, Product
-from s2l3a_xr._read import Plane
+from s2l3a_xr._product import BANDS, NODATA, Band, Product
 from s2l3a_xr._selection import Month
-from s2l3a_xr._share import Share, Window, share_window
 from s2l3a_xr._source import Source
-from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
-from s2l3a_xr._transport import Session, Transport
+from s2l3a_xr._tiles import tile_named
+from s2l3a_xr._transport import Transport
 
-_MOST_PX = 2**27
-"""Pixels of files that are held at once to make others of them."""
+Files = tuple[tuple[Product, tuple[str | None, ...]], ...]
+"""Products of a month in cover order, and where the files of each are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +43,11 @@ class Request:
         Native names, along band.
     resampling : tuple of str
         Per band how pixels are made that don't coincide with the files'.
+    listed : tuple of str
+        Native names of the layers that the inventory knows: the bands, and FLG perhaps.
     products : tuple of tuple of (Product and tuple of (str or None))
-        For each month the products in cover order, and per band where the file is: empty
-        where that follows from archive, product and band, None where there is no file.
+        For each month the products in cover order, and per listed layer where the file is: empty
+        where that follows from archive, product and layer, None where there is no file.
     area : bytes or None
         The geometries in pixels of the grid (WKB), None for no clip.
     all_touched : bool
@@ -65,6 +60,10 @@ class Request:
         Whether a failed read raises, or leaves nodata and is reported.
     transport : Transport
         How the network is used.
+    hidden : tuple of int, default none
+        Classes of FLG whose pixels become nodata in reflectances.
+    flag_encoding : {"classes", "bits"}, default "classes"
+        What the numbers in FLG mean.
     """
 
     grid: Grid
@@ -73,13 +72,16 @@ class Request:
     months: tuple[Month, ...]
     bands: tuple[str, ...]
     resampling: tuple[str, ...]
-    products: tuple[tuple[tuple[Product, tuple[str | None, ...]], ...], ...]
+    listed: tuple[str, ...]
+    products: tuple[Files, ...]
     area: bytes | None
     all_touched: bool
     use_overviews: bool
     missing: str
     fail_on_error: bool
     transport: Transport
+    hidden: tuple[int, ...] = ()
+    flag_encoding: FlagEncoding = "classes"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -110,27 +112,108 @@ class Request:
             In cover order.
         """
         layer = BANDS[self.bands[band]]
+        return [self._source(time, *files, layer) for files in self._files(time, band)]
+
+    def flags(self, time: int, band: int) -> list[Source]:
+        """Name the FLG files that say which pixels of a plane are hidden.
+
+        Parameters
+        ----------
+        time, band : int
+            Positions along the axes.
+
+        Returns
+        -------
+        list of Source
+            For each of `sources` that of the same product; empty where nothing is hidden.
+        """
+        if not self._hides(band):
+            return []
+        return [self._source(time, *files, BANDS["FLG"]) for files in self._files(time, band)]
+
+    def _files(self, time: int, band: int) -> list[tuple[Product, tuple[str | None, ...]]]:
+        """Choose the products that have a band, and what hides pixels of it."""
+        needed = [self.bands[band], *(["FLG"] if self._hides(band) else [])]
+        columns = [self.listed.index(name) for name in needed if name in self.listed]
+        return [
+            (product, urls)
+            for product, urls in self.products[time]
+            if all(urls[column] is not None for column in columns)
+        ]
+
+    def _hides(self, band: int) -> bool:
+        return bool(self.hidden) and not BANDS[self.bands[band]].is_mask
+
+    def _source(
+        self, time: int, product: Product, urls: tuple[str | None, ...], layer: Band
+    ) -> Source:
+        url = urls[self.listed.index(layer.native)] if layer.native in self.listed else ""
         year, month = self.months[time]
         resolution_m = band_resolution(layer, self.native_m)
-        return [
-            Source(
-                url=urls[band] or locate(self.archive_url, product.file(layer, resolution_m)),
-                item=product.name,
-                band=layer.native,
-                month=f"{year:04}-{month:02}",
-                tile=tile_named(product.tile),
-                resolution_m=resolution_m,
-                dtype="uint8" if layer.kind == "flag" else "int16",
+        return Source(
+            url=url or locate(self.archive_url, product.file(layer, resolution_m)),
+            item=product.name,
+            band=layer.native,
+            month=f"{year:04}-{month:02}",
+            tile=tile_named(product.tile),
+            resolution_m=resolution_m,
+            dtype="uint8" if layer.kind == "flag" else "int16",
+            flag_encoding=self.flag_encoding,
+        )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether all places follow from names, also those of layers that were not asked for."""
+        return not any(url for files in self.products for _, urls in files for url in urls)
+
+    def check_layers(self, *names: str) -> None:
+        """Refuse layers of which nobody said where their files are.
+
+        Parameters
+        ----------
+        *names : str
+            Native names.
+
+        Raises
+        ------
+        SelectionError
+            A catalogue gave the places of files, and was not asked for these.
+        """
+        absent = [name for name in names if name not in self.listed]
+        if absent and not self.is_named:
+            msg = (
+                f"where the files of {', '.join(absent)} are does not follow from their names in "
+                f"this archive; name them in bands=… when searching or opening."
             )
-            for product, urls in self.products[time]
-            if urls[band] is not None
-        ]
+            raise SelectionError(msg)
+
+    def of_layers(self, *names: str) -> Request:
+        """Ask for other layers in the same place, as they are.
+
+        Parameters
+        ----------
+        *names : str
+            Native names of mask layers.
+
+        Returns
+        -------
+        Request
+            Nothing is hidden.
+
+        Raises
+        ------
+        SelectionError
+            See `check_layers`.
+        """
+        self.check_layers(*names)
+        return replace(self, bands=names, resampling=("nearest",) * len(names), hidden=())
 
     def manner(self, band: int) -> Manner:
         """Say how files become pixels.
 
         Reduced images of masks mean nothing, and who asks for a way of resampling does not want
-        what was resampled already.
+        what was resampled already. Nor do they serve where pixels are hidden: they are means over
+        hidden ones too.
 
         Parameters
         ----------
@@ -144,10 +227,10 @@ class Request:
         """
         layer = BANDS[self.bands[band]]
         is_coarse = ground_m(self.grid) > max(other.resolution_m for other in BANDS.values())
-        nearest = self.resampling[band] == "nearest"
+        reduced = self.use_overviews and is_coarse and self.resampling[band] == "nearest"
         return Manner(
             kernel=self.resampling[band],
-            overviews=self.use_overviews and is_coarse and nearest and not layer.is_mask,
+            overviews=reduced and not layer.is_mask and not self._hides(band),
             resolution_m=band_resolution(layer, self.native_m),
         )
 
@@ -167,7 +250,10 @@ class Request:
         """
         folder = self.archive_url.partition("::")[0]
         places = (source.url.partition("::")[0] for source in self.sources(time, band))
-        return (*(place.removeprefix(folder) for place in places), self.resampling[band])
+        how = [self.resampling[band]]
+        if self._hides(band):
+            how.append(f"without {self.hidden} as {self.flag_encoding}")
+        return (*(place.removeprefix(folder) for place in places), *how)
 
     @property
     def pixels_of_a_plane(self) -> tuple[object, ...]:
@@ -187,6 +273,9 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
     missing: str,
     fail_on_error: bool,
     transport: Transport,
+    bands: Sequence[str] | None = None,
+    hidden: tuple[int, ...] = (),
+    flag_encoding: FlagEncoding = "classes",
 ) -> Request:
     """Boil an inventory down to what reading needs.
 
@@ -212,6 +301,12 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
         See `Request`.
     transport : Transport
         See `Request`.
+    bands : sequence of str, optional
+        Native names of the bands that the array has; all of the inventory's by default.
+    hidden : tuple of int
+        See `Request`.
+    flag_encoding : str
+        See `Request`.
 
     Returns
     -------
@@ -223,13 +318,15 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
         if cell.product is not None and cell.month in by_month:
             urls = (url if has else None for url, has in zip(cell.urls, cell.has, strict=True))
             by_month[cell.month].append((cell.product, tuple(urls)))
+    listed = tuple(layer.native for layer in inventory.layers)
     return Request(
         grid=grid,
         archive_url=inventory.archive_url,
         native_m=int(inventory.grid.resolution),
         months=tuple(months),
-        bands=tuple(layer.native for layer in inventory.layers),
+        bands=listed if bands is None else tuple(bands),
         resampling=tuple(resampling),
+        listed=listed,
         products=tuple(tuple(by_month[month]) for month in months),
         area=area,
         all_touched=all_touched,
@@ -237,162 +334,6 @@ def make_request(  # noqa: PLR0913 - one for each thing that reading needs to kn
         missing=missing,
         fail_on_error=fail_on_error,
         transport=transport,
+        hidden=hidden,
+        flag_encoding=flag_encoding,
     )
-
-
-async def read_request(
-    session: Session, request: Request, axes: Sequence[np.ndarray]
-) -> tuple[np.ndarray, list[ReadError]]:
-    """Read a part of the cube, every plane of it at once.
-
-    Parameters
-    ----------
-    session : Session
-        This process's connections.
-    request : Request
-        What is asked for.
-    axes : sequence of ndarray of int, ascending
-        Positions along time, band, y and x.
-
-    Returns
-    -------
-    pixels : ndarray, shape (time, band, y, x)
-        Nodata where nothing is.
-    errors : list of ReadError
-        Listed files that are gone, and what else failed where that is allowed.
-
-    Raises
-    ------
-    ReadError
-        A file can't be read.
-    """
-    pixels = np.empty([len(axis) for axis in axes], dtype=request.dtype)
-    found: list[ReadError] = []
-    for rows, part in _parts(request, axes):
-        planes = await _planes(session, request, part)
-        for i, j in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
-            pixels[i, j, rows] = request.fill
-        told = await gather(
-            plane.read(session, pixels[i, j, rows], request.fill) for i, j, plane in planes
-        )
-        found += [error for errors in told for error in errors]
-    once = {error.url if isinstance(error, GoneError) else id(error): error for error in found}
-    return pixels, list(once.values())
-
-
-async def plan_request(
-    session: Session, request: Request, reads: Sequence[Sequence[np.ndarray]]
-) -> list[tuple[Source, Range]]:
-    """Say which ranges reading parts of the cube will fetch; headers are read for it.
-
-    Parameters
-    ----------
-    session : Session
-        This process's connections.
-    request : Request
-        What is asked for.
-    reads : sequence of sequence of ndarray of int, ascending
-        For each part the positions along time, band, y and x.
-
-    Returns
-    -------
-    list of tuple of Source and Range
-        By part, month, band and file; a block that several parts need is in the first.
-
-    Raises
-    ------
-    ReadError
-        A header can't be read.
-    """
-    known: set[tuple[str, tuple[int, int]]] = set()
-    found: list[tuple[Source, Range]] = []
-    for _, part in (item for axes in reads for item in _parts(request, axes)):
-        planes = await _planes(session, request, part)
-        files = await gather(plane.plan(session) for _, _, plane in planes)
-        for source, image, targets in (item for items in files for item in items):
-            fresh = [t for t in targets if (source.url, t.block) not in known]
-            known.update((source.url, target.block) for target in targets if target.is_shared)
-            found += [(source, together) for together in merge_ranges(fresh, image)]
-    return found
-
-
-def _parts(
-    request: Request, axes: Sequence[np.ndarray]
-) -> Iterator[tuple[slice, Sequence[np.ndarray]]]:
-    """Cut a reading whose files' own pixels would not fit in memory, as if it were several."""
-    times, bands, rows, columns = axes
-    if not all(len(axis) for axis in axes):
-        return
-    most = 1
-    tiles = {p.tile for time in times.tolist() for p, _ in request.products[time]}
-    manners = [request.manner(band) for band in bands.tolist()]
-    if not all(manner.copies(request.grid, [*map(tile_named, tiles)]) for manner in manners):
-        span = int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1)
-        finest = min(manner.step_m(request.grid) for manner in manners)
-        pixels = span * (ground_m(request.grid) / finest) ** 2 * len(times) * len(bands)
-        most = min(len(rows), math.ceil(pixels / _MOST_PX))
-    edges = np.linspace(0, len(rows), most + 1).astype(int).tolist()
-    for start, stop in itertools.pairwise(edges):
-        yield slice(start, stop), (times, bands, rows[start:stop], columns)
-
-
-async def _planes(
-    session: Session, request: Request, axes: Sequence[np.ndarray]
-) -> list[tuple[int, int, Plane | Patchwork]]:
-    """Prepare every plane: masks and shares are made once for all that have the same tiles."""
-    times, bands, rows, columns = axes
-    mask = await in_thread(_mask, request, rows, columns)
-    if mask is not None and not mask.any():
-        return []
-    whole = mask is None or bool(mask.all())
-    window = Window(grid=request.grid, rows=rows, columns=columns, mask=None if whole else mask)
-    found = [
-        (i, j, tuple(sources))
-        for i, time in enumerate(times.tolist())
-        for j, band in enumerate(bands.tolist())
-        if (sources := request.sources(time, band))
-    ]
-    count = max(1, sum(len(files) for _, _, files in found))
-    requests = max(1, session.transport.max_connections // count)
-    laid: dict[tuple[object, ...], Share | tuple[Patch, ...]] = {}
-    planes: list[tuple[int, int, Plane | Patchwork]] = []
-    for i, j, files in found:
-        manner = request.manner(int(bands[j]))
-        tiles = tuple(source.tile for source in files)
-        key = (manner, tiles)
-        if key not in laid:
-            laid[key] = await in_thread(_lay, window, tiles, manner)
-        ground = laid[key]
-        if isinstance(ground, Share):
-            plane = Plane(
-                sources=files,
-                share=ground,
-                overviews=manner.overviews,
-                requests=requests,
-                keep_going=not request.fail_on_error,
-            )
-            planes.append((i, j, plane))
-        else:
-            patchwork = Patchwork(
-                window=window,
-                patches=ground,
-                sources=files,
-                manner=manner,
-                requests=requests,
-                keep_going=not request.fail_on_error,
-            )
-            planes.append((i, j, patchwork))
-    return planes
-
-
-def _lay(window: Window, tiles: tuple[Tile, ...], manner: Manner) -> Share | tuple[Patch, ...]:
-    if manner.copies(window.grid, tiles):
-        return share_window(window, tiles, SIDE_M // manner.resolution_m)
-    return lay_patches(window, tiles, manner)
-
-
-def _mask(request: Request, rows: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
-    if request.area is None:
-        return None
-    features = shapely.from_wkb(request.area).geoms
-    return inside(features, request.grid.shape, rows, columns, all_touched=request.all_touched)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s2l3a_xr._errors import FileChangedError, FormatError, ReadError
+from s2l3a_xr._flags import FlagEncoding
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._store import KeptHeader
@@ -23,8 +24,8 @@ from s2l3a_xr._tiff import (
 from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Reply, Session, Transport, is_http
 
-_CLASSES = range(1, 7)
-"""Of the mask FLG; nodata may be none of them."""
+_CLASSES = range(2, 7)
+"""Of the mask FLG, in every reading of its numbers; nodata may be none of them."""
 
 Marks = tuple[tuple[int, int, bytes], ...]
 
@@ -48,6 +49,8 @@ class Source:
         Pixel size.
     dtype : str
         Type of its pixels.
+    flag_encoding : {"classes", "bits"}, default "classes"
+        What the numbers in FLG mean.
     """
 
     url: str
@@ -57,6 +60,7 @@ class Source:
     tile: Tile
     resolution_m: int
     dtype: str
+    flag_encoding: FlagEncoding = "classes"
 
     @property
     def place(self) -> dict[str, str]:
@@ -108,6 +112,11 @@ class Header:
             For `check_same`.
         """
         return Pin(url=url, stamp=self.stamp, total=self.total, marks=self.marks)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of its tables, for a cache of headers."""
+        return sum(i.offsets.nbytes + i.counts.nbytes for i in (self.layout, *self.overviews))
 
     def image_for(self, resolution: float) -> Layout:
         """Choose the coarsest image that is no coarser than wanted.

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import uuid
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ _LOOK_SHARE = 0.05
 """What may be written, of the limit, before the folder is measured again."""
 
 _STALE_PART_S = 3600.0
+_LEAP_S = 60.0
+
+_SUM_BYTES = 4
+"""At the end of each entry. Entries are not brought to the disk before they get their names, which
+would cost more than reading them again: after a power failure there may be zeros under one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +90,11 @@ class Store:
             None where it is not kept.
         """
         path = self._path("block", key)
-        try:
-            pixels = np.fromfile(path, dtype=dtype)
-        except OSError:
-            return None
-        if pixels.size != shape[0] * shape[1]:
+        data = self._read(path)
+        if data is None or data.size != shape[0] * shape[1] * dtype.itemsize:
             return None
         self._used(path)
-        return pixels.reshape(shape)
+        return data.view(dtype).reshape(shape)
 
     def has_block(self, key: object) -> bool:
         """Tell whether a block is kept.
@@ -135,9 +138,12 @@ class Store:
         """
         path = self._path("header", url)
         try:
-            if time.time() - path.stat().st_mtime > _TRUSTED_S:
+            if not -_LEAP_S < time.time() - path.stat().st_mtime < _TRUSTED_S:
+                return None  # too old, or of a time that the clock has not reached
+            data = self._read(path)
+            if data is None:
                 return None
-            line, _, body = path.read_bytes().partition(b"\n")
+            line, _, body = data.tobytes().partition(b"\n")
             facts = json.loads(line)
             pieces = []
             for start, size in facts["pieces"]:
@@ -179,6 +185,19 @@ class Store:
         with contextlib.suppress(OSError):
             self._path("header", url).unlink()
 
+    def _read(self, path: Path) -> np.ndarray | None:
+        """Give an entry's bytes, uint8; None where it is not there, or rotten."""
+        try:
+            data = np.fromfile(path, dtype="u1")
+        except OSError:
+            return None
+        body = data[:-_SUM_BYTES]
+        if data.size < _SUM_BYTES or data[-_SUM_BYTES:].tobytes() != _checksum(body.data):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        return body
+
     def _path(self, kind: str, key: object) -> Path:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         return self._folder / digest[:2] / f"{digest[2:40]}.{kind}"
@@ -194,7 +213,9 @@ class Store:
         temporary = path.with_name(f"{uuid.uuid4().hex}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.write(_checksum(data))
             temporary.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -223,3 +244,7 @@ class Store:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 total -= size
+
+
+def _checksum(data: bytes | memoryview) -> bytes:
+    return zlib.crc32(data).to_bytes(_SUM_BYTES, "little")

@@ -13,8 +13,9 @@ import shapely
 from mgrs.core import MGRSError
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._aoi import LONLAT, Aoi
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._errors import AoiError
+from s2l3a_xr._geometries import LONLAT
 
 SIDE_M = 109_800
 """Side of a tile in metres."""

@@ -16,6 +16,7 @@ import threading
 import time
 import tracemalloc
 import warnings
+from dataclasses import replace
 from itertools import count, cycle
 from types import SimpleNamespace
 
@@ -47,6 +48,7 @@ AOI = (11.68, 51.94, 11.76, 51.99)
 YEAR = "/files/32/U/PC/2021/"
 MIB = 2**20
 QUICK = Transport(max_attempts=2, idle_timeout_s=5)
+_COUNTER = itertools.count(1)
 
 
 class Site:
@@ -107,6 +109,13 @@ class Site:
     def __exit__(self, *_):
         self.server.shutdown()
         self.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch):
+    """Give each test a session of its own: a port that comes again was another server before."""
+    fresh = replace(QUICK, cache_bytes=QUICK.cache_bytes + next(_COUNTER))
+    monkeypatch.setattr(sys.modules[__name__], "QUICK", fresh)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.mutants import CHECKED, LONGEST_S, MOST_MB, SPECS, Outcome, run, run_apart
 from tests.fuzz.strategies import STRATEGIES
 from tests.fuzz.targets import CORPUS, TARGETS, corpus
 
@@ -30,3 +31,22 @@ def test_only_typed_errors_escape(target):
         TARGETS[target](data.draw(STRATEGIES[target]))
 
     fuzz()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_mutants_of_files_are_refused_or_read_alike(name):
+    tally = run(name, 60, seed=11)
+    assert tally.errors > 20
+    assert tally.slowest_s < LONGEST_S
+    # A legal predictor in the place of another is all that may pass in a header by itself.
+    known = ("header: predictor", "header: other places", "header: other lengths")
+    assert all(what.startswith(("block", *known)) for what in tally.silent)
+    if name in CHECKED:
+        assert not any(what.startswith("block") for what in tally.silent)
+
+
+def test_mutants_need_little_memory():
+    tally = run_apart("deflate, framed", 150, seed=12)
+    assert isinstance(tally, Outcome), tally
+    assert tally.errors + tally.alike == 150
+    assert 50 < tally.peak_mb <= MOST_MB

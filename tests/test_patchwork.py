@@ -22,7 +22,7 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
-from s2l3a_xr import Transport, _request, open_l3a, to_geotiff
+from s2l3a_xr import Transport, _reading, open_l3a, to_geotiff
 from s2l3a_xr._errors import AoiError, SelectionError
 from s2l3a_xr._rehearsal import find_array
 from s2l3a_xr._sample import Fault, SampleServer
@@ -491,7 +491,7 @@ def test_arrays_over_two_zones_travel(site, tmp_path):
 
 def test_large_windows_are_read_in_parts(site, monkeypatch):
     whole = open_area(site, crs="EPSG:3035", resampling="cubic").values
-    monkeypatch.setattr(_request, "_MOST_PX", 200_000)
+    monkeypatch.setattr(_reading, "_MOST_PX", 200_000)
     with SampleServer(site.root) as server:
         da = open_area(server, crs="EPSG:3035", resampling="cubic")
         np.testing.assert_array_equal(da.values, whole)

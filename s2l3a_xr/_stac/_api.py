@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from s2l3a_xr._aoi import LONLAT, Aoi
+from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin
 from s2l3a_xr._errors import (
     ArchiveError,
@@ -17,6 +17,7 @@ from s2l3a_xr._errors import (
     SelectionError,
     redact,
 )
+from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._listing import KEPT
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._places import check_address

@@ -115,7 +115,7 @@ class Links:
 
     def _resolved(self, base: str, href: str) -> str:
         if is_http(href) or (is_http(base) and not _SCHEME.match(href)):
-            return _checked_url(href if is_http(href) else urljoin(base, href))
+            return _checked_url(base, href)
         if _SCHEME.match(href):
             msg = f"a link leads to {redact(href)[:200]}: only https and http are followed"
             raise LinkRefusedError(msg)
@@ -130,8 +130,9 @@ class Links:
         return Path(path).as_posix()
 
 
-def _checked_url(url: str) -> str:
+def _checked_url(base: str, href: str) -> str:
     try:
+        url = href if is_http(href) else urljoin(base, href)
         parts = urlsplit(url)
         _ = parts.port  # judged when it is looked at
     except ValueError as exc:

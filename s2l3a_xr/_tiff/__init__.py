@@ -2,12 +2,11 @@
 
 from s2l3a_xr._tiff._blocks import decode_block, unwrap_block
 from s2l3a_xr._tiff._bytes import HEADER_BYTES, HEADER_CAP, MissingBytesError, SparseBytes
-from s2l3a_xr._tiff._header import BLOCK_CAP, parse_header, parse_overviews, read_description
+from s2l3a_xr._tiff._header import parse_header, parse_overviews, read_description
 from s2l3a_xr._tiff._layout import Image, Layout
 from s2l3a_xr._tiff._writing import Head, plan_copy
 
 __all__ = [
-    "BLOCK_CAP",
     "HEADER_BYTES",
     "HEADER_CAP",
     "Head",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +14,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
 from s2l3a_xr._errors import GoneError, SelectionError, TransportError
-from s2l3a_xr._loop import gather, run
+from s2l3a_xr._loop import close_with_loop, gather, run
 from s2l3a_xr._store import Store
 from s2l3a_xr._transport._hosts import asked_at
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
@@ -37,10 +36,11 @@ class Session:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self.loop = asyncio.get_running_loop()
         self.http = RangeHTTPFileSystem(transport)
         # Twice the connections, so that some unpack while others receive, and no more pile up.
         self.slots = asyncio.Semaphore(2 * transport.max_connections)
-        self.headers: SharedCache[Any] = SharedCache(2048)
+        self.headers: SharedCache[Any] = SharedCache(64 * 2**20, lambda header: header.weight)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
         self.twins: SharedCache[bool] = SharedCache(4096)
@@ -322,18 +322,21 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
 
     async def job() -> _T:
         asked_at.set(time.monotonic())
-        if transport not in _sessions:
-            _sessions[transport] = Session(transport)
-        return await work(_sessions[transport])
+        session = _sessions.get(transport)
+        if session is None or session.loop is not asyncio.get_running_loop():
+            session = _sessions[transport] = Session(transport)
+        return await work(session)
 
     return run(job())
 
 
-@atexit.register
-def _close_sessions() -> None:
-    async def close() -> None:
-        for session in _sessions.values():
-            await session.http.close()
+async def _close_sessions() -> None:
+    here = asyncio.get_running_loop()
+    ours = [session for session in _sessions.values() if session.loop is here]
+    for session in ours:
+        if _sessions.get(session.transport) is session:
+            del _sessions[session.transport]
+        await session.http.close()
 
-    if _sessions:
-        run(close())
+
+close_with_loop(_close_sessions)

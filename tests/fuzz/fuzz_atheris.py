@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 
-import atheris
-
-with atheris.instrument_imports(include=["s2l3a_xr"]):
-    from tests.fuzz.targets import TARGETS
-
 
 def main() -> None:
     """Hand over to libFuzzer, which ends the process."""
+    import atheris  # noqa: PLC0415 - not everywhere, and it changes what is imported below
+
+    with atheris.instrument_imports(include=["s2l3a_xr"]):
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415
+
     target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from s2l3a_xr._aoi import read_aoi
-from s2l3a_xr._archive import Origin, parse_listing
+from s2l3a_xr._archive import Origin
 from s2l3a_xr._errors import AoiError, ArchiveError, FormatError, SelectionError
+from s2l3a_xr._listing import parse_listing
 from s2l3a_xr._pin import read_pin
 from s2l3a_xr._stac._documents import links_of, parse_document
 from s2l3a_xr._stac._items import Findings, make_archive

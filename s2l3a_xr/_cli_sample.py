@@ -1,0 +1,105 @@
+"""``s2l3a demo`` and ``s2l3a serve-sample``: the sample archive, for whoever has no network."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm.auto import tqdm
+
+from s2l3a_xr._errors import SelectionError, printable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@click.command()
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path), default="demo")
+def demo(out: Path) -> None:
+    """Run the main job on the sample archive.
+
+    GeoTIFFs, a picture and the area are written to the folder OUT.
+    """
+    from s2l3a_xr import open_l3a, search_l3a, to_geotiff  # noqa: PLC0415 - heavy
+    from s2l3a_xr._sample import (  # noqa: PLC0415 - heavy
+        SAMPLE_AOI,
+        SAMPLE_MONTHS,
+        SAMPLE_YEAR,
+        SampleServer,
+    )
+
+    root = _sample_archive()
+    out.mkdir(parents=True, exist_ok=True)
+    aoi = out / "aoi.geojson"
+    feature = {"type": "Feature", "properties": {}, "geometry": SAMPLE_AOI}
+    aoi.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}), "utf-8")
+    with SampleServer(root) as server:
+        click.echo(f"The sample archive is served at {server.url}\n")
+        months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
+        inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
+        click.echo(f"{printable(repr(inventory))}\n")
+        click.echo("Most of a sample file is empty: more of it than that lies in the area.\n")
+        server.clear_log()
+        began = time.perf_counter()
+        da = open_l3a(inventory=inventory)
+        click.echo(f"{da!r}\n\nTo be read: {da.l3a.plan().attrs['summary']}.\n")
+        paths = to_geotiff(da, out, overwrite=True)
+        took_s = time.perf_counter() - began
+        fetched = sum(request.bytes_sent for request in server.log)
+        count = len(server.log)
+        picture = _picture(da, out)
+    click.echo(
+        f"\n{len(paths)} GeoTIFFs in {out} after {took_s:.1f} s: {fetched / 1e6:.1f} MB in {count} "
+        f"requests, where whole files would be {inventory.whole_bytes / 1e6:.1f} MB."
+    )
+    for path in paths:
+        click.echo(f"  {path.name}")
+    hint = 'For a picture: pip install "s2l3a_xr[plot]"'
+    click.echo(f"Look at {picture}." if picture else hint)
+
+
+@click.command("serve-sample")
+@click.option("--port", default=8000, show_default=True, help="0 takes any free one.")
+@click.option("--latency", default=0.0, show_default=True, help="Seconds before each answer.")
+def serve_sample(port: int, latency: float) -> None:
+    """Serve the sample archive on 127.0.0.1 until Ctrl-C."""
+    from s2l3a_xr._sample import serve_forever  # noqa: PLC0415 - heavy
+
+    root = _sample_archive()
+    try:
+        serve_forever(
+            root,
+            port=port,
+            latency_s=latency,
+            ready=lambda url: click.echo(
+                f"Serving {url} (Ctrl-C ends it); pass it as --archive. For example:\n"
+                f"s2l3a search 11.68,51.94,11.76,51.99 --archive {url}"
+            ),
+        )
+    except (OSError, OverflowError) as exc:
+        msg = f"port {port} can't be used ({exc}); choose another with --port, 0 takes any."
+        raise SelectionError(msg) from exc
+
+
+def _sample_archive() -> Path:
+    from s2l3a_xr._sample import build_sample_archive  # noqa: PLC0415 - heavy
+
+    with tqdm(desc="sample archive", unit="product", file=sys.stderr, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return build_sample_archive(progress=show)
+
+
+def _picture(da: xr.DataArray, out: Path) -> Path | None:
+    try:
+        from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
+    except ImportError:
+        return None
+    return quicklook(da, out / "quicklook.png")

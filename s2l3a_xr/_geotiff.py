@@ -1,0 +1,190 @@
+"""One GeoTIFF: packed, written whole, and known again by what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from rasterio.io import MemoryFile
+from rasterio.windows import Window
+
+from s2l3a_xr._disk import whole_file
+from s2l3a_xr._errors import ExportError
+from s2l3a_xr._raster import Raster
+
+_log = logging.getLogger(__name__)
+
+Profile = Literal["compressed", "plain", "cog"]
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "compressed": {
+        "driver": "GTiff",
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "DEFLATE",
+        "zlevel": 6,
+        "num_threads": "all_cpus",
+    },
+    "plain": {"driver": "GTiff"},
+    "cog": {
+        "driver": "COG",
+        "compress": "DEFLATE",
+        "overview_resampling": "NEAREST",
+        "num_threads": "all_cpus",
+    },
+}
+_TAG, _OURS, _SUM = "S2L3A_CONTENT", "S2L3A", "S2L3A_PIXELS"
+_ROWS_AT_ONCE = 1024
+
+
+def write_geotiff(
+    path: Path, pixels: np.ndarray, raster: Raster, profile: str, *, name: str, content: str | None
+) -> None:
+    """Write a file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where it goes; what is there is replaced.
+    pixels : ndarray, shape (height, width)
+        One plane.
+    raster : Raster
+        Its place and type.
+    profile : str
+        How it is packed.
+    name : str
+        Of the band.
+    content : str or None
+        What the pixels are, for `claims_content`; None where something of them failed.
+
+    Raises
+    ------
+    ExportError
+        It can't be written.
+    """
+    pixels = np.ascontiguousarray(pixels, dtype=raster.dtype)
+    tags = {_OURS: "1"}
+    if content is not None:
+        tags |= {_TAG: content, _SUM: f"{zlib.crc32(pixels.data.cast('B')):08x}"}
+    with whole_file(path) as place, _packed(path, raster, profile) as (file, memory):
+        # Tags first: the header then stays in front, and is there when the end is cut off.
+        file.update_tags(**tags)
+        file.set_band_description(1, name)
+        file.write(pixels, 1)
+        file.close()
+        place.write_bytes(memory.getbuffer())
+
+
+@contextlib.contextmanager
+def _packed(path: Path, raster: Raster, profile: str) -> Iterator[tuple[Any, MemoryFile]]:
+    """Make a file in memory: GDAL keeps quiet when a disk is full."""
+    try:
+        with MemoryFile(ext=".tif") as memory, memory.open(**_creation(raster, profile)) as file:
+            yield file, memory
+    except rasterio.errors.RasterioError as exc:
+        msg = f"{path} can't be packed: {exc}"
+        raise ExportError(msg) from exc
+
+
+def _creation(raster: Raster, profile: str) -> dict[str, Any]:
+    """Options for rasterio."""
+    options = dict(PROFILES[profile])
+    if profile != "plain":
+        options["predictor"] = 3 if raster.dtype.startswith("float") else 2
+        options["bigtiff"] = "IF_SAFER"
+    return options | {
+        "count": 1,
+        "width": raster.width,
+        "height": raster.height,
+        "transform": raster.transform,
+        "crs": raster.crs,
+        "dtype": raster.dtype,
+        "nodata": raster.nodata,
+    }
+
+
+def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool) -> bool:
+    """Tell whether a file is there whose header says a certain content.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    raster : Raster
+        What place and type it must have.
+    content : str
+        What its pixels must be.
+    overwrite : bool
+        Whether a file of something else may be replaced.
+
+    Returns
+    -------
+    bool
+        False where the file is to be written.
+
+    Raises
+    ------
+    ExportError
+        Something else is in the place.
+    """
+    try:
+        if not path.exists():
+            return False
+        with rasterio.open(path, driver="GTiff") as file:
+            there = (file.width, file.height, file.transform, file.dtypes[0], file.nodata)
+            same_crs = file.crs == rasterio.CRS.from_wkt(raster.crs)
+            tags = file.tags()
+    except OSError as exc:
+        if not isinstance(exc, rasterio.RasterioIOError):  # the name is too long
+            msg = f"{path} can't be written: {exc}"
+            raise ExportError(msg) from exc
+        there, same_crs, tags = None, False, {}
+    expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
+    is_unfinished = tags.get(_OURS) == "1" and _TAG not in tags
+    if there == expected and same_crs and tags.get(_TAG) == content:
+        return True
+    if overwrite or is_unfinished:
+        return False
+    msg = (
+        f"{path} is there already and was made of something else (another area, request, "
+        "profile, type or program, or from a computed array), or its header is damaged; pass "
+        "overwrite=True (--overwrite) to replace it, or write to another folder."
+    )
+    raise ExportError(msg)
+
+
+def is_sound(path: Path) -> bool:
+    """Hold a file's pixels against their checksum: name and header outlive cut and rotten bytes.
+
+    Parameters
+    ----------
+    path : Path
+        A file that claims its content.
+
+    Returns
+    -------
+    bool
+        False, with a message in the log, where they are not those that were written.
+    """
+    found = 0
+    try:
+        with rasterio.open(path, driver="GTiff") as file:
+            told = file.tags().get(_SUM)
+            step = max(file.block_shapes[0][0], _ROWS_AT_ONCE)
+            for top in range(0, file.height, step):
+                rows = Window(0, top, file.width, min(step, file.height - top))
+                found = zlib.crc32(file.read(1, window=rows).data.cast("B"), found)
+    except rasterio.errors.RasterioError as exc:
+        _log.warning("%s is damaged and is made anew: %s", path, exc)
+        return False
+    if told != f"{found:08x}":
+        _log.warning("%s is damaged and is made anew: its pixels are not those written", path)
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""Running dask tasks with a bar that counts them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import dask
+from dask.base import compute
+from dask.callbacks import Callback
+from tqdm.auto import tqdm
+
+from s2l3a_xr._loop import cancel_all
+
+
+def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) -> list[Any]:
+    """Run tasks where dask runs things now, and count those that are done.
+
+    Parameters
+    ----------
+    tasks : sequence of dask.delayed.Delayed
+        What to do.
+    unit : str
+        What a task makes.
+    shown : bool
+        Whether there is a bar, on stderr.
+    done : int, default 0
+        How many more were done before.
+
+    Returns
+    -------
+    list
+        What they return, in order.
+    """
+    total = done + len(tasks)
+    with tqdm(total=total, initial=done, unit=unit, disable=not shown, file=sys.stderr) as bar:
+        client = current_client()
+        if client is not None:
+            from distributed import as_completed  # noqa: PLC0415 - an optional extra
+
+            futures = client.compute(list(tasks))
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+            return [future.result() for future in futures]
+        names = {task.key for task in tasks}
+
+        def count(key: object, *_: object) -> None:
+            if key in names:
+                bar.update()
+
+        try:
+            with Callback(posttask=count):
+                return list(compute(*tasks))
+        except KeyboardInterrupt:
+            cancel_all()  # the threads that were at it would read on
+            raise
+
+
+def current_client() -> Any:  # noqa: ANN401 - distributed is an optional extra
+    """Give the client of the cluster that dask would use now.
+
+    Returns
+    -------
+    distributed.Client or None
+        None where dask computes by itself.
+    """
+    distributed = sys.modules.get("distributed")
+    chosen = dask.config.get("scheduler", None)
+    if distributed is None or chosen not in {None, "dask.distributed", "distributed"}:
+        return None
+    try:
+        return distributed.get_client()
+    except ValueError:
+        return None
