@@ -32,7 +32,7 @@ class Transport:
         Longest wait for the next byte.
     max_attempts : int, default 14
         How often one request is tried when the server answers with passing faults.
-    give_up_s : float, default 30
+    give_up_s : float, default 25
         A host that was asked and sent no byte for so long, to no request, is given up.
     max_retry_after_s : float, default 60
         Longest ``Retry-After`` that is waited for.
@@ -76,7 +76,7 @@ class Transport:
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 10.0
     max_attempts: int = 14
-    give_up_s: float = 30.0
+    give_up_s: float = 25.0
     max_retry_after_s: float = 60.0
     max_redirects: int = 5
     allowed_hosts: tuple[str, ...] = ()
