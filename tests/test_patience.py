@@ -161,7 +161,7 @@ def test_what_drips_while_others_advance_is_cut(site, monkeypatch):
 
 def test_what_drips_alone_ends_too(site, monkeypatch):
     monkeypatch.setattr(_hosts, "PATIENCE_S", 0.3)
-    url = site.url("drip", count=float("inf"), path="a.bin")
+    url = site.url("drip:0.15", count=float("inf"), path="a.bin")
     started = time.monotonic()
     with pytest.raises(TransportError, match=r"only \d+ bytes came in") as caught:
         read(url, 1000, 60_000, idle_timeout_s=0.6)
