@@ -159,6 +159,16 @@ def test_what_drips_while_others_advance_is_cut(site, monkeypatch):
     assert len(site.log(slow)) == 2
 
 
+def test_stalls_amid_answers_are_borne_no_longer_than_a_silent_host(site):
+    """Such a host is never silent: each answer begins."""
+    url = site.url("stall", count=float("inf"), path="a.bin")
+    started = time.monotonic()
+    with pytest.raises(TransportError, match="no byte came for 0.2 s") as caught:
+        read(url, idle_timeout_s=1.0, give_up_s=2.2)
+    assert caught.value.attempts == 3
+    assert time.monotonic() - started > 2.2
+
+
 def test_what_drips_alone_ends_too(site, monkeypatch):
     monkeypatch.setattr(_hosts, "PATIENCE_S", 0.3)
     url = site.url("drip:0.15", count=float("inf"), path="a.bin")

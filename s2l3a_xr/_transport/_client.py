@@ -77,7 +77,7 @@ class Client:
         if only_public:
             check_host(url, self._transport.allowed_hosts)
         proxy, address = self.proxy_for(url), _address_of(url)
-        with _mapped(url, proxy, self._idle_s(wish)):
+        with _mapped(url, proxy, self.idle_s(wish)):
             async with self.session(only_public=only_public).request(
                 wish.method,
                 address,
@@ -195,11 +195,25 @@ class Client:
         return aiohttp.ClientTimeout(
             total=None,
             sock_connect=self._transport.connect_timeout_s,
-            sock_read=self._idle_s(wish),
+            sock_read=self.idle_s(wish),
         )
 
-    def _idle_s(self, wish: Wish) -> float:
-        return self._transport.idle_timeout_s * (_DOCUMENT_PATIENCE if wish.is_document else 1)
+    def idle_s(self, wish: Wish) -> float:
+        """Say how much silence the next attempt bears.
+
+        Parameters
+        ----------
+        wish : Wish
+            What is asked for.
+
+        Returns
+        -------
+        float
+            Seconds; all attempts together bear no more than a silent host is given.
+        """
+        settings = self._transport
+        idle_s = settings.idle_timeout_s * (_DOCUMENT_PATIENCE if wish.is_document else 1)
+        return min(idle_s, settings.give_up_s - wish.silent_s)
 
 
 @contextlib.contextmanager

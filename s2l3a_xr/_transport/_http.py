@@ -218,7 +218,11 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             except NoSizeError:
                 wish = replace(wish, known=await self._size_of(url, wish))
             except PassingError as exc:
+                if exc.kind == "silence":
+                    wish = replace(wish, silent_s=wish.silent_s + self.client.idle_s(wish))
                 pause_s = patience.pause_after(exc, self._hosts.of(trail[-1]))
+                if wish.silent_s >= self._transport.give_up_s:
+                    pause_s = None
                 if pause_s is None:
                     place = {
                         "url": url,

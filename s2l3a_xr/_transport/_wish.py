@@ -132,6 +132,8 @@ class Wish:
     """Size and stamp of the file, where the server does not say them with ranges."""
     kept: Kept = field(default_factory=Kept)
     """What came of the range, where there is one."""
+    silent_s: float = 0.0
+    """Seconds of silence that were borne at earlier attempts."""
 
     @property
     def takes_parts(self) -> bool:
