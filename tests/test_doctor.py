@@ -325,6 +325,7 @@ def test_texts_of_servers_command_no_terminal():
     for text in (report.text(), report.json(), report.verdict):
         assert not set(text) & {"\x1b", "\r", "\x9b"}
         assert "pw" not in text
+    assert "(1 request, " in report.text()
 
 
 def run(*args):
