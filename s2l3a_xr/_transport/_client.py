@@ -232,7 +232,7 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
         msg = f"no connection: nobody knows the address of {host} ({exc.os_error})"
         raise PassingError(msg, kind="connect", hint=_NAME_HINT) from exc
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-        msg = f"no connection: {exc}"
+        msg = f"no connection: {str(exc).replace(' ssl:default', '')}"  # said of http too
         raise PassingError(msg, kind="connect") from exc
     except TimeoutError as exc:
         msg = f"no byte came for {idle_s:g} s"
