@@ -333,9 +333,10 @@ def test_no_more_is_read_than_asked(site, kind):
     assert max(entry.sent for entry in tif_requests(site, url)) < 8 * 2**20
 
 
-def test_bytes_behind_an_answer_spoil_no_other(site):
+@pytest.mark.parametrize("scope", ["any", "header"])
+def test_bytes_behind_an_answer_spoil_no_other(site, scope):
     """Row 14, where Content-Length is true: the connection is spent, the answer is right."""
-    url = site.url("long_wire", count=float("inf"), path=FILES)
+    url = site.url("long_wire", count=float("inf"), scope=scope, path=FILES)
     da = opened(url, settings={"max_attempts": 14})
     check_pixels(da)
 
