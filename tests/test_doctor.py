@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -317,6 +318,17 @@ def test_a_file_without_etag_and_date_says_what_can_not_be_noticed():
 def test_what_is_no_address_is_told_as_such(url):
     with pytest.raises(SelectionError, match=r"no URL|no host|other libraries"):
         examine(url, QUICK)
+
+
+def test_a_closed_port_is_told_without_a_word_of_tls():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    report = examine(f"http://127.0.0.1:{port}/", QUICK)
+    (found,) = report.findings
+    assert (found.check, found.level) == ("reachable", "bad")
+    assert "no connection" in found.found
+    assert "ssl" not in report.text()
+    assert "see whether address and network are right" in found.means
 
 
 def test_texts_of_servers_command_no_terminal():
