@@ -122,7 +122,7 @@ class PictureMethods:
         Parameters
         ----------
         path : str or path
-            PNG to be written.
+            PNG to be written, in place of an older one; it must end in ``.png``.
         bands, stretch, columns, share
             As in `plot_rgb`.
 
@@ -136,7 +136,7 @@ class PictureMethods:
         SelectionError
             There is no such picture, or the array lacks its bands.
         ExportError
-            The picture can't be written.
+            The picture can't be written, or its name does not end in ``.png``.
         ImportError
             matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
         """

@@ -57,7 +57,7 @@ def take_masks(given: dict[str, Any]) -> dict[str, Any]:
     if words["mask"] is not None:
         parts = [part.strip() for part in words["mask"].split(",")]
         words["mask"] = read_classes([int(p) if p.isdigit() else p for p in parts], "--mask")
-    check_share(words["max_masked"])
+    check_share(words["max_masked"], "--max-masked ")
     return {name: value for name, value in words.items() if value is not None}
 
 

@@ -153,8 +153,11 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as exc:
+        msg = f"the folder {folder} can't be made: a file has that name; choose another folder."
+        raise ExportError(msg) from exc
     except OSError as exc:
-        msg = f"the folder {folder} can't be made: {exc}"
+        msg = f"the folder {folder} can't be made: {exc.strerror or exc}; choose another place."
         raise ExportError(msg) from exc
 
 

@@ -33,10 +33,11 @@ import inspect
 import re
 import warnings
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s<>]+")
+# Servers choose these texts: no pattern may take longer than the text is long.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s<>]+")
 _USER_INFO = re.compile(r"(?<=//)[^/\s?#]*@")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
-_LINE_BREAKS = re.compile(r"[ \t]*[\r\n\v\f\x85\u2028\u2029]+[ \t]*")
+_LINE_BREAKS = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
 _COMMANDS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -110,7 +111,8 @@ def one_line(text: str) -> str:
         url = found[0].rstrip("'\",;:.)]}")
         return redact(url) + found[0][len(url) :]
 
-    return printable(_URL.sub(redacted, _LINE_BREAKS.sub(" ", text).strip()))
+    lines = (line.strip(" \t") for line in _LINE_BREAKS.split(text))
+    return printable(_URL.sub(redacted, " ".join(filter(None, lines)).strip()))
 
 
 class S2L3AError(Exception):

@@ -59,10 +59,10 @@ def read_classes(mask: Mask, name: str = "mask") -> tuple[int, ...]:
     found = {_number(item) for item in asked}
     if None in found or not found:
         known = ", ".join(f"{value} {text!r}" for value, text in enumerate(CLASSES))
-        msg = (
-            f"{name}={mask!r} must be some of {known}, by name or number, such as "
-            f"{name}={_AT_ONCE}; False is none."
-        )
+        said = f"{name}={mask!r}", f"{name}={_AT_ONCE}; False is none"
+        if name.startswith("--"):  # as it is written on the command line
+            said = f"{name} {','.join(map(str, asked))}", f"{name} cloud,snow"
+        msg = f"{said[0]} must be some of {known}, by name or number, such as {said[1]}."
         raise SelectionError(msg)
     return tuple(sorted(number for number in found if number is not None))
 
@@ -92,13 +92,15 @@ def check_encoding(encoding: str) -> None:
         raise SelectionError(msg)
 
 
-def check_share(max_masked: float | None) -> None:
+def check_share(max_masked: float | None, name: str = "max_masked=") -> None:
     """Refuse what is no share.
 
     Parameters
     ----------
     max_masked : float or None
         What the user wrote.
+    name : str, default "max_masked="
+        What stands before it, for messages.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def check_share(max_masked: float | None) -> None:
         return
     is_number = isinstance(max_masked, int | float | np.number)
     if not is_number or isinstance(max_masked, bool) or not 0 <= max_masked <= 1:
-        msg = f"max_masked={max_masked!r} must be a share of the area, 0 to 1, such as 0.2."
+        msg = f"{name}{max_masked!r} must be a share of the area, 0 to 1, such as 0.2."
         raise SelectionError(msg)
 
 

@@ -246,7 +246,7 @@ def quicklook(
     da : xarray.DataArray
         As `open_l3a` gives it, with ``native_name`` and ``time`` coordinates.
     path : str or path
-        PNG to be written.
+        PNG to be written, in place of an older one; it must end in ``.png``.
     bands, stretch, columns, share, panel_px
         As in `plot_rgb`.
 
@@ -260,9 +260,12 @@ def quicklook(
     SelectionError
         As for `plot_rgb`.
     ExportError
-        The picture can't be written.
+        The picture can't be written, or its name does not end in ``.png``.
     """
     target = take_path(path, "the picture's path", ExportError)
+    if target.suffix.lower() != ".png":  # else a slip of the pen replaces an AOI file by a picture
+        msg = f"the picture's path {str(target)!r} must end in .png: pictures are PNG files."
+        raise ExportError(msg)
     make_folder(target.parent)
     figure = Figure()
     FigureCanvasAgg(figure)

@@ -201,8 +201,10 @@ class FaultServer:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._over.wait()
+        for listening in server.sockets:  # asyncio leaks what it accepts in the turn that closes
+            self._loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0.02)
         server.close()
-        await asyncio.sleep(0.02)  # asyncio leaks connections that come while it closes
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()

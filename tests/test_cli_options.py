@@ -179,6 +179,9 @@ def test_a_folder_that_can_t_be_made_is_one_line(run, server, tmp_path):
     assert shown.exit_code == 2
     assert "file" in shown.stderr
     assert shown.stderr.count("\n") == 1
+    shown = run("download", BOUNDS, "file", *words)
+    assert shown.exit_code == 2
+    assert "a file has that name; choose another folder." in shown.stderr
 
 
 def test_help_is_in_groups_and_tells_the_true_defaults(run):

@@ -353,12 +353,24 @@ def test_what_is_no_address_is_told_as_such(url):
         examine(url, QUICK)
 
 
+def test_a_closed_port_is_told_without_a_word_of_tls():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    report = examine(f"http://127.0.0.1:{port}/", QUICK)
+    (found,) = report.findings
+    assert (found.check, found.level) == ("reachable", "bad")
+    assert "no connection" in found.found
+    assert "ssl" not in report.text()
+    assert "see whether address and network are right" in found.means
+
+
 def test_texts_of_servers_command_no_terminal():
     found = finding("x", "bad", "red \x1b[31m\r\nhttp://u:pw@h/?t=1", "\x9b")
     report = Report(url="u", file="f", findings=(found,), requests=1, bytes=1, seconds=1.0)
     for text in (report.text(), report.json(), report.verdict):
         assert not set(text) & {"\x1b", "\r", "\x9b"}
         assert "pw" not in text
+    assert "(1 request, " in report.text()
 
 
 def run(*args):

@@ -109,7 +109,8 @@ def test_download_masks_and_leaves_out(server, tmp_path):
     assert told.exit_code == 0, told.output
     assert "2021-04 (" in told.output
     assert [p.name for p in (tmp_path / "clear").iterdir()] == ["s2_l3a_20210515_red.tif"]
-    for wrong in (("--mask", "fog"), ("--max-masked", "20")):
+    for wrong, right in ((("--mask", "fog"), "--mask cloud,snow"), (("--max-masked", "20"), "0.2")):
         told = download(area, tmp_path / "no", "--time", "2021-04", *wrong, *options)
         assert told.exit_code == 2
-        assert "Error: " in told.output
+        assert f"Error: {' '.join(wrong)}" in told.output
+        assert f"such as {right}." in told.output

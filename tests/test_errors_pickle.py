@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import time
 
 import cloudpickle
 import pytest
@@ -74,6 +75,14 @@ def test_secrets_reach_neither_message_nor_attributes(url, round_trip):
 )
 def test_what_surrounds_a_url_stays(message, shown):
     assert str(_errors.S2L3AError(message)) == shown
+
+
+@pytest.mark.parametrize("run", [" ", "a", "a.", "\t", "\n", " \n", "://", "a://", "@", "?"])
+def test_no_text_of_a_server_takes_longer_than_it_is_long(run):
+    started = time.monotonic()
+    error = _errors.TransportError("it said: " + run * 300_000 + "!", url="http://x.invalid/a")
+    assert str(error).startswith("it said:")
+    assert time.monotonic() - started < 5
 
 
 def test_what_is_known_is_not_overwritten():

@@ -333,9 +333,10 @@ def test_no_more_is_read_than_asked(site, kind):
     assert max(entry.sent for entry in tif_requests(site, url)) < 8 * 2**20
 
 
-def test_bytes_behind_an_answer_spoil_no_other(site):
+@pytest.mark.parametrize("scope", ["any", "header"])
+def test_bytes_behind_an_answer_spoil_no_other(site, scope):
     """Row 14, where Content-Length is true: the connection is spent, the answer is right."""
-    url = site.url("long_wire", count=float("inf"), path=FILES)
+    url = site.url("long_wire", count=float("inf"), scope=scope, path=FILES)
     da = opened(url, settings={"max_attempts": 14})
     check_pixels(da)
 
@@ -600,3 +601,14 @@ def test_identity_is_asked_for(site):
     url = site.url(path=FILES)
     check_pixels(opened(url))
     assert {e.headers["accept-encoding"] for e in tif_requests(site, url)} == {"identity"}
+
+
+def test_a_proxy_of_the_environment_is_used(site, monkeypatch):
+    """Row 48: names are the proxy's to look up; a dead one is in test_patience."""
+    monkeypatch.setenv("http_proxy", site.origin)
+    monkeypatch.setenv("no_proxy", "")
+    url = site.url("s503", scope="tile", path=FILES).replace("127.0.0.1", "archive.invalid")
+    check_pixels(opened(url, settings={"max_attempts": 5}))
+    assert {entry.headers["host"].partition(":")[0] for entry in site.log(url)} == {
+        "archive.invalid"
+    }

@@ -143,6 +143,10 @@ def test_pictures_that_can_not_be_written(da, tmp_path):
     for path in (tmp_path / "file" / "a.png", None, 5, "a\0b"):
         with pytest.raises(ExportError, match=r"can't be (made|a path)|must be a path"):
             da.l3a.quicklook(path)
+    for name in ("file", "aoi.geojson", "a.jpg"):
+        with pytest.raises(ExportError, match=r"must end in \.png"):
+            da.l3a.quicklook(tmp_path / name)
+    assert (tmp_path / "file").read_text() == ""
     with pytest.raises(SelectionError, match="columns=0"):
         da.l3a.quicklook(tmp_path / "a.png", columns=0)
     with pytest.raises(SelectionError, match="y and x"):

@@ -114,7 +114,8 @@ class Report:
         for one in self.findings:
             lines += _wrapped(f"{one.level:<5} {one.check:<{_TEXT_COLUMN - 7}} ", one.found)
             lines += _wrapped(" " * _TEXT_COLUMN + "-> ", one.means) if one.means else []
-        cost = f"{self.requests} requests, {self.bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
+        asked = f"{self.requests} request{'' if self.requests == 1 else 's'}"
+        cost = f"{asked}, {self.bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
         return "\n".join([*lines, "", f"{self.verdict} ({cost})"])
 
     def json(self) -> str:

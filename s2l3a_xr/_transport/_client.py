@@ -26,6 +26,8 @@ _CERTIFICATE_HINT = (
 )
 _NAME_HINT = "see whether the name is right and the network there, or try again later"
 _PROXY_HINT = "HTTPS_PROXY or HTTP_PROXY name it, and NO_PROXY hosts to be asked without it"
+_LONGEST_REASON = 500
+"""Characters of what aiohttp says; it quotes all that it could not read."""
 _DOCUMENT_PATIENCE = 3
 """A catalogue searches, and may let clients queue, before it answers."""
 
@@ -232,13 +234,13 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
         msg = f"no connection: nobody knows the address of {host} ({exc.os_error})"
         raise PassingError(msg, kind="connect", hint=_NAME_HINT) from exc
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-        msg = f"no connection: {exc}"
+        msg = f"no connection: {str(exc).replace(' ssl:default', '')}"  # said of http too
         raise PassingError(msg, kind="connect") from exc
     except TimeoutError as exc:
         msg = f"no byte came for {idle_s:g} s"
         raise PassingError(msg, kind="silence") from exc
     except (aiohttp.ClientError, OSError) as exc:
-        msg = f"the connection broke: {str(exc) or type(exc).__name__}"
+        msg = f"the connection broke: {str(exc)[:_LONGEST_REASON] or type(exc).__name__}"
         raise PassingError(msg) from exc
 
 

@@ -306,7 +306,7 @@ class Prober:
         if isinstance(exc, aiohttp.ClientConnectorCertificateError):
             return f"the server's certificate can't be trusted: {exc}"
         if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return f"no connection: {exc}"
+            return f"no connection: {str(exc).replace(' ssl:default', '')}"  # said of http too
         if isinstance(exc, TimeoutError):
             return f"no byte came for {self._transport.idle_timeout_s:g} s"
         if isinstance(exc, ValueError):
