@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -148,6 +152,35 @@ def test_what_follows_is_told(site, path):
 
 def test_an_announced_wait_is_waited(site, path):
     assert look(site, path, "s429ra:2", scope="header", count=1).seconds > 2
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [(b"HTTP/1.1 200 OK\r\nX: ", b"a"), (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n")],
+    ids=["a header in drips", "hints without end"],
+)
+def test_a_header_without_end_is_given_up(begin, drip):
+    stopped = threading.Event()
+
+    def answer(listener):
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2**16)
+            connection.sendall(begin)
+            while not stopped.wait(0.1):
+                connection.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        threads.submit(answer, listener)
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            began = time.monotonic()
+            report = examine(url, Transport(idle_timeout_s=1.0, give_up_s=1.5))
+            assert time.monotonic() - began < 10
+        finally:
+            stopped.set()
+    assert not report.is_readable
+    assert "header of the answer was not complete after 1.5 s" in report.text()
 
 
 def test_one_range_after_the_other_where_several_do_not_come(sample_root, path):
