@@ -148,7 +148,7 @@ def parse_listing(text: str, url: str) -> tuple[Entry, ...]:
             found[name] = Entry(name=name, size=_listed_size(content))
     _log.debug("%s: %d of %d links lead elsewhere", redact(url), names.count(None), len(names))
     if not _SAYS_SO.search(text) and not any(_OURS.fullmatch(name) for name in found):
-        msg = f"{redact(url)} is no directory listing, it begins {text[:80]!r}"
+        msg = f"{redact(url)} is no directory listing; it begins {text[:80]!r}"
         raise _NoListingError(msg, hint=_NO_LISTING)
     if _BEGINS.search(text) and not _ENDS.search(text):
         msg = f"the listing {redact(url)} ends early, with {text[-80:]!r}"

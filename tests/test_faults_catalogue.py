@@ -704,6 +704,7 @@ def hostile_names(monkeypatch):
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return own
 
 
 def told_by(work):
@@ -808,6 +809,28 @@ def test_76_names_are_judged_at_the_address_that_is_connected(host, canary):
             links_may, lambda s: s.http.fetch(f"http://{host}:{canary.port}/{FILE}", (0, 9))
         )
     assert f"allowed_hosts=('{host}',)" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["moving.example", "allowed.example"])
+def test_76_a_named_host_that_was_public_leads_nowhere_else(name, canary, hostile_names):
+    mine = Transport(allowed_hosts=("allowed.example",), max_attempts=2)
+
+    def at(address):
+        async def resolve(session):
+            connector = session.http.client.session(only_public=False).connector
+            return [found["host"] for found in await connector._resolver.resolve(name, 80)]
+
+        hostile_names[name] = [address]
+        return run_with_session(mine, resolve) == [address]
+
+    assert at("9.9.9.9")
+    if name == "allowed.example":
+        assert at("127.0.0.1")
+        return
+    hostile_names[name] = ["127.0.0.1"]
+    with pytest.raises(ReadError, match=r"was at a public address, and is now .* 127\.0\.0\.1"):
+        run_with_session(mine, lambda s: s.http.fetch(f"http://{name}:{canary.port}/files/", cap=9))
+    assert at("9.9.9.9")
 
 
 def test_76_a_name_that_is_allowed_may_be_here(site, monkeypatch):

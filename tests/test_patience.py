@@ -138,6 +138,27 @@ def test_a_waiting_host_is_no_silent_one(site):
     assert read(url, give_up_s=0.4).data == CONTENT[1000:3000]
 
 
+@pytest.mark.parametrize("count", [1, 60])
+def test_waits_are_announced_so_often_and_no_more(site, count):
+    """A host that only ever asks to wait: five times the longest wait in all, for everybody."""
+    url = site.url("s503ra:60", count=float("inf"), path="a.bin")
+    settings = {"max_retry_after_s": 0.4, "max_connections": 4, "max_attempts": 14}
+    ends, taken = settled(url, count, **settings)
+    assert all(end.status == 503 for end in ends)
+    assert any("only asks to wait" in end.reason for end in ends)
+    assert all("max_retry_after_s" in str(end) for end in ends if "only asks" in end.reason)
+    assert 1.5 < taken < 4  # 60 x 14 waits of 0.4 s would be minutes
+    assert len(site.log(url)) <= 6 * min(count, 4)
+    site.heal(url)
+    assert settled(url, 1, **settings)[0] == [CONTENT[1:50]]
+
+
+def test_waits_between_right_answers_are_no_end(site):
+    url = site.url("s503ra:0.3", count=1, path="a.bin")
+    ends, _ = settled(url, 12, max_retry_after_s=0.3, max_connections=1)
+    assert ends == [CONTENT[100 * i + 1 : 100 * i + 50] for i in range(12)]
+
+
 def test_what_drips_while_others_advance_is_cut(site, monkeypatch):
     monkeypatch.setattr(_hosts, "PATIENCE_S", 0.5)
     slow, quick = site.url("drip", path="a.bin"), site.url(path="a.bin")

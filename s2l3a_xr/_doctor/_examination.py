@@ -37,6 +37,8 @@ from s2l3a_xr._transport import Probe, Prober, Session, Transport, is_http
 
 MOST_REQUESTS = 40
 MOST_BYTES = 8 * 2**20
+MOST_S = 90.0
+"""What is under way by then ends by the limits that reading has."""
 
 _IN_A_ROW = 6
 _AT_ONCE_BYTES = 32 * 2**10
@@ -47,7 +49,7 @@ _GHOST, _TRAILER = b"GDAL_STRUCTURAL_METADATA_SIZE=", b"BLOCK_TRAILER=LAST_4_BYT
 
 
 def examine(url: str, transport: Transport) -> Report:
-    """Look at how a server behaves, with at most 40 requests and about 8 MB.
+    """Look at how a server behaves, in at most 40 requests, 8 MB and two minutes.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ async def _examine(url: str, transport: Transport) -> Report:
         probers = [prober]
         if way.file and way.host is not None:  # a catalogue's links are foreign
             others = Session(settings.for_links(way.host))
-            probers.append(_prober(others, prober.requests))
+            probers.append(_prober(others, prober.requests, time.monotonic() - began))
         findings, seen = await _look_at(others, probers[-1], way)
     finally:
         await session.http.close()
@@ -116,9 +118,13 @@ async def _examine(url: str, transport: Transport) -> Report:
     )
 
 
-def _prober(session: Session, asked: int = 0) -> Prober:
+def _prober(session: Session, asked: int = 0, taken_s: float = 0.0) -> Prober:
     return Prober(
-        session.http, session.transport, most_requests=MOST_REQUESTS - asked, most_bytes=MOST_BYTES
+        session.http,
+        session.transport,
+        most_requests=MOST_REQUESTS - asked,
+        most_bytes=MOST_BYTES,
+        most_s=MOST_S - taken_s,
     )
 
 

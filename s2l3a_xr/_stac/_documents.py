@@ -146,10 +146,10 @@ def parse_document(text: str, place: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        msg = f"{redact(place)} is no JSON that can be read ({exc}), it begins {text[:80]!r}"
+        msg = f"{redact(place)} is no JSON that can be read ({exc}); it begins {text[:80]!r}"
         raise ArchiveError(msg, hint=NO_CATALOGUE) from exc
     if not isinstance(document, dict):
-        msg = f"{redact(place)} is JSON, but no object, it begins {text[:80]!r}"
+        msg = f"{redact(place)} is JSON, but no object; it begins {text[:80]!r}"
         raise ArchiveError(msg, hint=NO_CATALOGUE)
     return document
 
