@@ -27,8 +27,8 @@ from s2l3a_xr._errors import ArchiveError, InputError, ReadError, S2L3AError
 AOI = (11.68, 51.94, 11.70, 51.96)
 LONG, NUL = "x" * 5000, "a\0b"
 NEXT = re.compile(
-    r";|: | such as |give|choose|write|must|needs|check|see |remove|set it|ask |pass |use |add it|"
-    r"correct|name it|print|try |does without",
+    r"such as |give|choose|write|must|needs|check|see |remove|set it|ask |pass |use |add it|"
+    r"correct|name it|print|try |does without|tell |open it|search again|download it|is not in ",
 )
 """What tells a user what to do or what would be right."""
 
@@ -209,7 +209,8 @@ def test_what_a_server_does_wrong_is_told_with_place_and_next_step(site, quick, 
     text = str(error)
     for part in (error.url, "band B4", "month 2021-05"):
         assert part in text
-    assert "]; " in text or "; " in error.reason, text
+    assert error.hint
+    assert text.endswith(f"; {error.hint}")
     check_message(error)
 
 

@@ -57,6 +57,7 @@ class Site:
     def __init__(self):
         self.pages = {}
         self.asked = []
+        self.cookies = []
         self.connections = 0
         self.sent = 0
         site = self
@@ -64,6 +65,7 @@ class Site:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 site.asked.append(self.path)
+                site.cookies.append(self.headers.get("Cookie", ""))
                 site.answer(self)
 
             do_POST = do_GET  # noqa: N815 - the library's names
@@ -846,6 +848,54 @@ def _to_loopback(real):
     return lambda host, *args, **more: real(
         "127.0.0.1" if host == "inside.example" else host, *args, **more
     )
+
+
+def test_cookies_go_back_to_the_host_that_set_them_alone(site, hostile_names):
+    for name in ("a.here.example", "b.here.example", "example"):
+        hostile_names[name] = ["127.0.0.1"]
+    headers = {"Set-Cookie": "all=1; Domain=example; Path=/"}
+    site.pages |= {"/files/wide": (200, b"x", headers), "/files/x": b"x"}
+    site.pages["/files/own"] = (200, b"x", {"Set-Cookie": "own=2; Path=/"})
+
+    def fetch(host, page):
+        url = f"http://{host}:{site.port}/files/{page}"
+        run_with_session(QUICK, lambda s: s.http.fetch(url, cap=9))
+
+    for host, page in (
+        ("a.here.example", "wide"), ("a.here.example", "own"), ("a.here.example", "x"),
+        ("b.here.example", "x"), ("example", "x"), ("127.0.0.1", "own"), ("127.0.0.1", "x"),
+    ):  # fmt: skip
+        fetch(host, page)
+    told = [sorted(filter(None, re.split("; ?", cookie))) for cookie in site.cookies]
+    assert told == [[], ["all=1"], ["all=1", "own=2"], [], [], [], ["own=2"]]
+
+
+@pytest.mark.parametrize(
+    ("begin", "told"),
+    [(b"SSH-2.0-OpenSSH_9\r\n", "is no HTTP"), (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+     "is no HTTP"), (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", "is no HTTP")],
+)  # fmt: skip
+def test_what_is_no_http_is_told_as_such(begin, told):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(2**16)
+                        connection.sendall(begin)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/files/x"
+        with pytest.raises(ReadError, match=told) as caught:
+            run_with_session(QUICK, lambda s: s.http.fetch(url, (0, 9)))
+        assert caught.value.status is None
+        assert "400" not in str(caught.value)
+        assert str(caught.value).count(url) == 1
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 # 77: JSON
