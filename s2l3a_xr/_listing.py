@@ -39,6 +39,10 @@ class _NoListingError(ArchiveError):
     """A page that may become a listing."""
 
 
+class EmptyFolderError(ArchiveError):
+    """A folder that is there, and lists nothing however often it is asked for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of a listing.
@@ -96,7 +100,7 @@ async def read_page(session: Session, url: str, *, may_be_empty: bool) -> tuple[
             "times: the server falters, or the folder is about to be filled. Try again later, or "
             f"ask for other years; {KEPT}."
         )
-        raise ArchiveError(msg)
+        raise EmptyFolderError(msg)
     return found or ()
 
 

@@ -28,7 +28,7 @@ AOI = (11.68, 51.94, 11.70, 51.96)
 LONG, NUL = "x" * 5000, "a\0b"
 NEXT = re.compile(
     r"such as |give|choose|write|must|needs|check|see |remove|set it|ask |pass |use |add it|"
-    r"correct|name it|print|try |does without|tell |open it|search again|download it|is not in ",
+    r"correct|name it|print|try |does without|tell |open |search again|download it|is not in ",
 )
 """What tells a user what to do or what would be right."""
 

@@ -399,6 +399,32 @@ def test_71_an_empty_listing_of_a_folder_that_is_there_is_an_error(site, folder,
     assert ask(site.url, method, *args)  # not remembered
 
 
+def test_71_an_empty_last_year_that_nobody_asked_for_stops_nobody(site):
+    site.pages["/files/"] = page(*links("32/"))
+    site.pages["/files/32/U/PC/"] = page(*links("2020/", "2021/", "2022/"))
+    site.pages[f"{YEAR}{NAME}/"] = page(*links(f"{NAME}_FRC_B4.tif"))
+    named = {y: f"/files/32/U/PC/{y}/" for y in (2020, 2021, 2022)}
+    site.pages |= {
+        named[2020]: page(*links(NAME.replace("2021", "2020") + "/")),
+        named[2021]: page(*links(NAME + "/")),
+        named[2022]: page(),
+    }
+
+    def find(**wishes):
+        return search_l3a(AOI, bands="B4", archive=site.url, verify=False, **wishes)
+
+    with pytest.warns(MissingWarning, match="32UPC in 2022 is there, but lists nothing"):
+        assert find(months=3).months == ((2020, 3), (2021, 3))
+    with pytest.raises(ArchiveError, match="2022/ is there, but its listing names nothing"):
+        find(years=2022)
+    site.pages |= {
+        named[2021]: page(),
+        named[2022]: page(*links(NAME.replace("2021", "2022") + "/")),
+    }
+    with pytest.raises(ArchiveError, match="2021/ is there, but its listing names nothing"):
+        find(months=3, transport=QUICK)  # the others remember what was there
+
+
 def test_71_a_folder_that_is_not_there_is_nothing(site):
     assert products(site) == ()
     assert len(site.asked) == 1
