@@ -186,7 +186,7 @@ def test_a_header_without_end_is_given_up(begin, drip):
 def test_a_server_that_drips_is_looked_at_for_so_long_and_no_longer(sample_root, path, monkeypatch):
     monkeypatch.setattr(_examination, "MOST_S", 2.0)
     with FaultServer(sample_root, many=True) as slow:
-        url = slow.url("drip:0.4", count=float("inf"), scope="tile", path=path)
+        url = slow.url("drip:0.2", count=float("inf"), scope="tile", path=path)
         report = examine(url, Transport(idle_timeout_s=1.0, give_up_s=2.0))
         taken = [entry.received for entry in slow.log(url)]
     assert max(taken) - min(taken) < 4

@@ -24,6 +24,8 @@ from s2l3a_xr import (
 )
 from s2l3a_xr._errors import ArchiveError, InputError, ReadError, S2L3AError
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 AOI = (11.68, 51.94, 11.70, 51.96)
 LONG, NUL = "x" * 5000, "a\0b"
 NEXT = re.compile(
@@ -181,7 +183,7 @@ FAULTS = ["s403", "s404", "s503", "reset0", "closemid", "html200", "gzip", "flip
 
 @pytest.fixture(scope="module")
 def quick():
-    return Transport(max_attempts=2, idle_timeout_s=1.0)
+    return Transport(max_attempts=2, idle_timeout_s=0.5)
 
 
 @pytest.mark.parametrize("kind", FAULTS)

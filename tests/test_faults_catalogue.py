@@ -31,7 +31,6 @@ from s2l3a_xr import (
     S2L3AError,
     StacArchive,
     Transport,
-    _listing,
     open_l3a,
     search_l3a,
 )
@@ -41,6 +40,8 @@ from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import SAMPLE_AOI, Fault
 from s2l3a_xr._stac._links import LinkRefusedError, Links
 from s2l3a_xr._transport import run_with_session
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 NAME = "SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-2"
 FILE = f"{NAME}_FRC_B4.tif"
@@ -118,11 +119,6 @@ def _nothing_remembered(monkeypatch):
     """Give each test a session of its own: a port that comes again was another server before."""
     fresh = replace(QUICK, cache_bytes=QUICK.cache_bytes + next(_COUNTER))
     monkeypatch.setattr(sys.modules[__name__], "QUICK", fresh)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(_listing, "_PAUSES_S", (0.01, 0.02))
 
 
 @pytest.fixture

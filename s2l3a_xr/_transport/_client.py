@@ -138,14 +138,18 @@ class Client:
             return
         loop = asyncio.get_running_loop()
 
-        async def open_one() -> aiohttp.connector.Connection:
+        opened: list[aiohttp.connector.Connection] = []
+
+        async def open_one() -> None:
             request = aiohttp.ClientRequest("GET", URL(url), loop=loop, session=client)
-            return await connector.connect(request, [], client.timeout)
+            opened.append(await connector.connect(request, [], client.timeout))
 
         wanted = [open_one() for _ in range(min(count, self._transport.max_connections))]
-        for opened in await asyncio.gather(*wanted, return_exceptions=True):
-            if not isinstance(opened, BaseException):
-                opened.release()
+        try:  # held together, or one would be opened and lent to all
+            await asyncio.gather(*wanted, return_exceptions=True)
+        finally:  # whoever wants them may be cancelled meanwhile
+            for connection in opened:
+                connection.release()
 
     async def close(self) -> None:
         """Close the connections."""
