@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from s2l3a_xr._places import check_address
 from s2l3a_xr._source import Header, Source, read_header
 from s2l3a_xr._tiff import HEADER_BYTES, SparseBytes, decode_block, parse_header
 from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._transport import Probe, Prober, Session, Transport, is_http
+from s2l3a_xr._transport import Probe, Prober, Session, Transport, is_http, passing_session
 
 MOST_REQUESTS = 40
 MOST_BYTES = 8 * 2**20
@@ -92,19 +93,16 @@ async def _examine(url: str, transport: Transport) -> Report:
     began = time.monotonic()
     # Its own connections, so that opening them is seen; nothing of it is kept on disk.
     settings = replace(transport, cache_dir=None, max_attempts=min(3, transport.max_attempts))
-    session = Session(settings)
-    others = session
-    prober = _prober(session)
-    try:
-        way = await find_file(prober, url)
-        probers = [prober]
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(passing_session(settings))
+        probers = [_prober(session)]
+        way = await find_file(probers[0], url)
         if way.file and way.host is not None:  # a catalogue's links are foreign
-            others = Session(settings.for_links(way.host))
-            probers.append(_prober(others, prober.requests, time.monotonic() - began))
-        findings, seen = await _look_at(others, probers[-1], way)
-    finally:
-        await session.http.close()
-        await others.http.close()
+            foreign = passing_session(settings.for_links(way.host))
+            session = await stack.enter_async_context(foreign)
+            taken_s = time.monotonic() - began
+            probers.append(_prober(session, probers[0].requests, taken_s))
+        findings, seen = await _look_at(session, probers[-1], way)
     busy = [probe for one in probers for probe in one.busy]
     return Report(
         url=redact(url),

@@ -153,8 +153,8 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in self._clients.values():
-            await client.close()
+        # At once: whoever is interrupted a second time meanwhile would leave the others open.
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
 
     def session(self, *, only_public: bool) -> aiohttp.ClientSession:
         """Give aiohttp's session.
