@@ -105,9 +105,10 @@ def _held(shapes: Sequence[BaseGeometry], zone: str, tiles: Sequence[Tile]) -> n
     shapely.prepare(ground)
     features = np.array(shapes, dtype=object)
     held: np.ndarray = shapely.covers(ground, features).astype(np.float64)
-    for i in np.flatnonzero(held == 0):
-        area = features[i].area
-        held[i] = shapely.intersection(features[i], ground).area / area if area else 0.0
+    others = np.flatnonzero(held == 0)
+    there = shapely.area(shapely.intersection(features[others], ground))
+    areas = shapely.area(features[others])
+    held[others] = np.divide(there, areas, out=np.zeros_like(there), where=areas > 0)
     return held
 
 
