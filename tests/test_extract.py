@@ -140,16 +140,20 @@ def test_no_more_blocks_than_the_array_of_the_same_fields(fresh_server, fields):
 
 @pytest.fixture(scope="module")
 def scattered():
-    """Fields in the overlap of 32UPC and 32UQC, beyond it, and in zone 33."""
+    """Fields in the overlap of 32UPC and 32UQC, and where 32UQC and 33UUT lie."""
     lonlat = [(11.70, 51.95), (11.95, 51.95), (12.02, 51.9), (12.15, 51.93), (12.30, 51.95)]
     return gpd.GeoSeries([shapely.Point(p).buffer(0.004) for p in lonlat], crs="EPSG:4326")
 
 
-def test_features_over_tiles_and_zones_are_read_natively(server, sample_root, scattered):
+@pytest.mark.parametrize(("absent", "other"), [("33/U/UT", "32UQC"), ("32/U/QC", "33UUT")])
+def test_features_over_tiles_and_zones_are_read_natively(
+    fresh_server, sample_root, scattered, absent, other
+):
     from rasterstats import zonal_stats  # noqa: PLC0415 - slow to import
 
-    found = extract_l3a(scattered, ["mean", "count"], bands="B4", archive=server.url, **MAY)
-    assert len(set(found["tile"].to_numpy())) > 1
+    fresh_server.faults = [Fault(match=f"/{absent}/", kind="status", status=404)]
+    found = extract_l3a(scattered, ["mean", "count"], bands="B4", archive=fresh_server.url, **MAY)
+    assert set(found["tile"].to_numpy()) == {"32UPC", other}
     for i, tile in enumerate(found["tile"].to_numpy()):
         zone = UTM33 if tile.startswith("33") else UTM32
         shape = scattered.to_crs(zone).iloc[i]
