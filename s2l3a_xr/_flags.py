@@ -271,9 +271,10 @@ def decode_days(days: np.ndarray, when: np.datetime64) -> np.ndarray:
         )
         raise SelectionError(msg)
     near = when.astype("datetime64[D]")
-    years = near.astype("datetime64[Y]") + np.arange(-1, 2)
-    each = years.astype("datetime64[D]")[:, None] + np.arange(_LAST_DAY + 1)
+    years = near.astype("datetime64[Y]") + np.arange(-1, 2).astype("timedelta64[Y]")
+    numbers = np.arange(_LAST_DAY + 1)
+    each = years.astype("datetime64[D]")[:, None] + numbers.astype("timedelta64[D]")
     closest = np.abs(each - near).argmin(axis=0)
-    table = np.append(each[closest, np.arange(_LAST_DAY + 1)], np.datetime64("NaT"))
+    table = np.append(each[closest, numbers], np.datetime64("NaT", "D"))
     found: np.ndarray = table.astype("datetime64[ns]")[np.where(has, days, _LAST_DAY + 1)]
     return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -147,6 +152,35 @@ def test_what_follows_is_told(site, path):
 
 def test_an_announced_wait_is_waited(site, path):
     assert look(site, path, "s429ra:2", scope="header", count=1).seconds > 2
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [(b"HTTP/1.1 200 OK\r\nX: ", b"a"), (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n")],
+    ids=["a header in drips", "hints without end"],
+)
+def test_a_header_without_end_is_given_up(begin, drip):
+    stopped = threading.Event()
+
+    def answer(listener):
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2**16)
+            connection.sendall(begin)
+            while not stopped.wait(0.1):
+                connection.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        threads.submit(answer, listener)
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            began = time.monotonic()
+            report = examine(url, Transport(idle_timeout_s=1.0, give_up_s=1.5))
+            assert time.monotonic() - began < 10
+        finally:
+            stopped.set()
+    assert not report.is_readable
+    assert "header of the answer was not complete after 1.5 s" in report.text()
 
 
 def test_one_range_after_the_other_where_several_do_not_come(sample_root, path):
@@ -317,6 +351,17 @@ def test_a_file_without_etag_and_date_says_what_can_not_be_noticed():
 def test_what_is_no_address_is_told_as_such(url):
     with pytest.raises(SelectionError, match=r"no URL|no host|other libraries"):
         examine(url, QUICK)
+
+
+def test_a_closed_port_is_told_without_a_word_of_tls():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    report = examine(f"http://127.0.0.1:{port}/", QUICK)
+    (found,) = report.findings
+    assert (found.check, found.level) == ("reachable", "bad")
+    assert "no connection" in found.found
+    assert "ssl" not in report.text()
+    assert "see whether address and network are right" in found.means
 
 
 def test_texts_of_servers_command_no_terminal():

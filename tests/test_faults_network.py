@@ -601,3 +601,14 @@ def test_identity_is_asked_for(site):
     url = site.url(path=FILES)
     check_pixels(opened(url))
     assert {e.headers["accept-encoding"] for e in tif_requests(site, url)} == {"identity"}
+
+
+def test_a_proxy_of_the_environment_is_used(site, monkeypatch):
+    """Row 48: names are the proxy's to look up; a dead one is in test_patience."""
+    monkeypatch.setenv("http_proxy", site.origin)
+    monkeypatch.setenv("no_proxy", "")
+    url = site.url("s503", scope="tile", path=FILES).replace("127.0.0.1", "archive.invalid")
+    check_pixels(opened(url, settings={"max_attempts": 5}))
+    assert {entry.headers["host"].partition(":")[0] for entry in site.log(url)} == {
+        "archive.invalid"
+    }

@@ -342,7 +342,7 @@ def test_layers_beside_an_array_are_those_of_it(server):
     dates = da.l3a.dates()
     stored = part.sel(band="DTS").to_numpy()
     begin = np.datetime64("2021-01-01")
-    expected = np.where(stored == -10000, np.datetime64("NaT"), begin + stored.astype("m8[D]"))
+    expected = np.where(stored == -10000, np.datetime64("NaT", "D"), begin + stored.astype("m8[D]"))
     np.testing.assert_array_equal(dates, expected)
     assert dates.dtype == "datetime64[ns]"
     np.testing.assert_array_equal(dates.time, da.time)

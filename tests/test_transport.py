@@ -176,7 +176,16 @@ def test_an_announced_pause_holds_for_the_whole_host(site, form):
 
 
 @pytest.mark.parametrize(
-    "text", ["soon", "-5", "²", "9" * 50, formatdate(0, usegmt=True), "Sun, 99 Xxx"]
+    "text",
+    [
+        "soon",
+        "-5",
+        "²",
+        "9" * 50,
+        formatdate(0, usegmt=True),
+        "Sun, 99 Xxx",
+        f"Mon, 01 Jan {'9' * 30} 00:00:00 GMT",
+    ],
 )
 def test_an_announcement_that_makes_no_sense_is_no_obstacle(site, text):
     headers = {"Retry-After": text}

@@ -117,7 +117,7 @@ async def _get(prober: Prober, way: Way, url: str) -> Probe | None:
     if probe.status == OK:
         return probe
     means = {
-        0: "nothing can be read while this is so",
+        0: "nothing can be read while this is so: see whether address and network are right",
         401: "a login is wanted: user and password can stand in the address",
         403: "the server does not show this to you: give the address of a file or deeper folder",
         404: "there is nothing: see whether the address is right",

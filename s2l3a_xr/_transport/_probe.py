@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -254,7 +254,7 @@ class Prober:
         if only_public:
             check_host(url, self._transport.allowed_hosts)
         began = time.monotonic()
-        async with self._client.session(only_public=only_public).request(
+        asking = self._client.session(only_public=only_public).request(
             method,
             URL(url),
             headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={span}"} if span else {}),
@@ -262,7 +262,8 @@ class Prober:
             proxy=self.proxy(url),
             timeout=self._client.timeout(Wish(ranges=())),
             trace_request_ctx=facts,
-        ) as response:
+        )
+        async with await self._answer(asking) as response:
             answered = time.monotonic()
             body = await _begin_of(response, *most)
             return Probe(
@@ -275,6 +276,19 @@ class Prober:
                 first_s=max(0.0, answered - began - facts.connect_s),
                 body_s=time.monotonic() - answered,
             )
+
+    async def _answer(self, asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+        """Wait for an answer to begin; a header that comes in drips has no end of its own."""
+        longest_s = self._transport.give_up_s
+        limit = asyncio.timeout(longest_s)
+        try:
+            async with limit:
+                return await asking
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            msg = f"the header of the answer was not complete after {longest_s:g} s"
+            raise TransportError(msg) from exc
 
     def _check_count(self, redirects: list[int]) -> None:
         if len(redirects) > self._transport.max_redirects:
@@ -292,7 +306,7 @@ class Prober:
         if isinstance(exc, aiohttp.ClientConnectorCertificateError):
             return f"the server's certificate can't be trusted: {exc}"
         if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return f"no connection: {exc}"
+            return f"no connection: {str(exc).replace(' ssl:default', '')}"  # said of http too
         if isinstance(exc, TimeoutError):
             return f"no byte came for {self._transport.idle_timeout_s:g} s"
         if isinstance(exc, ValueError):
