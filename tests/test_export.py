@@ -214,7 +214,7 @@ def test_progress_goes_to_stderr(da, tmp_path, capsys):
 
 def test_on_a_cluster_of_processes(da, tmp_path):
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         paths = to_geotiff(da, tmp_path, progress=False)

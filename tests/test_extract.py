@@ -293,7 +293,7 @@ def test_on_a_cluster_of_processes(server, fields):
     here = extract_l3a(fields, "mean", bands="B4", archive=server.url, **MAY)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
     ):

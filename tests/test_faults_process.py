@@ -95,7 +95,7 @@ def test_a_worker_killed_in_the_middle_changes_no_pixel_and_no_report(fresh_serv
     fresh_server.faults = [Fault(match="0415.*_B4", kind="status", status=404)]
     fresh_server.latency_s = 0.3
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     )
     with cluster, distributed.Client(cluster) as client, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -118,7 +118,7 @@ import sys, warnings
 import s2l3a_xr
 from distributed import Client, LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         with Client(cluster):
             da = s2l3a_xr.open_l3a((11.68, 51.94, 11.74, 51.98), time="2021-04/2021-05",
                                    bands=["B4", "B5"], archive=sys.argv[1])
@@ -386,7 +386,7 @@ def test_errors_are_the_same_from_everywhere(fresh_server, scheduler):
     if scheduler == "distributed":
         distributed = pytest.importorskip("distributed")
         cluster = distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50
+            n_workers=1, threads_per_worker=2, dashboard_address=":0", silence_logs=50
         )
         with cluster, distributed.Client(cluster), pytest.raises(TransportError) as caught:
             da.compute()
