@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -139,7 +139,7 @@ def read_aoi(aoi: AoiLike) -> Aoi:
     series = to_series(aoi)
     crs = pyproj.CRS(series.crs if series.crs is not None else LONLAT)
     features = _polygons(series.to_numpy())
-    _check_coordinates(features, crs)
+    check_coordinates(features, crs)
     code = crs.to_epsg()
     return Aoi(features=features, crs=f"EPSG:{code}" if code else crs.to_wkt())
 
@@ -160,8 +160,8 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
             f"repaired with shapely.make_valid (first: {reason}); check the area.",
             AoiWarning,
         )
-        flat[invalid] = [_repaired(shape) for shape in flat[invalid]]
-    kept = [polygon for shape in flat if (polygon := _polygonal(shape)) is not None]
+        flat[invalid] = [repaired(shape) for shape in flat[invalid]]
+    kept = [polygon for shape in flat if (polygon := polygonal(shape)) is not None]
     if not kept:
         kinds = ", ".join(sorted({shape.geom_type for shape in flat}))
         msg = f"the AOI has no polygon, only {kinds}; buffer points and lines first."
@@ -174,19 +174,55 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
     return tuple(kept)
 
 
-def _repaired(shape: BaseGeometry) -> BaseGeometry:
-    """Make the parts valid one by one: where parts overlap, make_valid would cut a hole."""
+def repaired(shape: BaseGeometry) -> BaseGeometry:
+    """Make the parts valid one by one: where parts overlap, make_valid would cut a hole.
+
+    Parameters
+    ----------
+    shape : shapely geometry
+        An invalid one.
+
+    Returns
+    -------
+    shapely geometry
+        Valid, perhaps with lines where polygons had spikes.
+    """
     return shapely.union_all(shapely.make_valid(shapely.get_parts(shape)))
 
 
-def _polygonal(shape: BaseGeometry) -> BaseGeometry | None:
+def polygonal(shape: BaseGeometry) -> BaseGeometry | None:
+    """Give the polygons that a geometry has.
+
+    Parameters
+    ----------
+    shape : shapely geometry
+        Of any kind.
+
+    Returns
+    -------
+    shapely geometry or None
+        Polygon or MultiPolygon; None where it has no area.
+    """
     if shape.geom_type not in {"Polygon", "MultiPolygon"}:
-        shape = shapely.union_all([_polygonal(part) for part in getattr(shape, "geoms", ())])
+        shape = shapely.union_all([polygonal(part) for part in getattr(shape, "geoms", ())])
     return shape if shape.area > 0 else None
 
 
-def _check_coordinates(features: tuple[BaseGeometry, ...], crs: pyproj.CRS) -> None:
-    """Refuse what is no place, and explain what is surely meant for another."""
+def check_coordinates(features: Sequence[BaseGeometry], crs: pyproj.CRS) -> None:
+    """Refuse what is no place, and explain what is surely meant for another.
+
+    Parameters
+    ----------
+    features : sequence of shapely geometry
+        With finite coordinates.
+    crs : pyproj.CRS
+        Their CRS.
+
+    Raises
+    ------
+    AoiError
+        The coordinates are no degrees, swapped, or of another CRS.
+    """
     left, bottom, right, top = map(float, shapely.total_bounds(features))
     degrees = left >= -180 and right <= 180 and bottom >= -90 and top <= 90  # noqa: PLR2004
     where = f"({left:g}, {bottom:g}, {right:g}, {top:g})"

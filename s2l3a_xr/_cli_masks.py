@@ -76,8 +76,8 @@ def with_flags(bands: list[str], masks: dict[str, Any]) -> list[str]:
     list of str
         The same, and FLG behind it perhaps.
     """
-    from s2l3a_xr._product import resolve_bands  # noqa: PLC0415 - heavy; --help stays quick
-
-    if not masks or any(band.native == "FLG" for band in resolve_bands(bands)):
+    if not masks:
         return bands
-    return [*bands, "FLG"]
+    from s2l3a_xr._open import with_flags as with_flags_too  # noqa: PLC0415 - heavy; --help stays quick
+
+    return list(with_flags_too(tuple(bands)))

@@ -13,7 +13,7 @@ import xarray as xr
 
 from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._picture import Stretch, paint
-from s2l3a_xr._plot import Surroundings, thin
+from s2l3a_xr._plot import OUTLINE, Surroundings, thin
 
 _WEB = "EPSG:3857"
 _SIDE_PX = 800
@@ -71,7 +71,7 @@ def explore(
         folium.GeoJson(
             shapely.geometry.mapping(outline),
             name="area",
-            style_function=lambda _: {"color": "#D55E00", "weight": 2, "fillOpacity": 0},
+            style_function=lambda _: {"color": OUTLINE, "weight": 2, "fillOpacity": 0},
         ).add_to(shown)
     folium.LayerControl(collapsed=False).add_to(shown)
     return shown

@@ -16,13 +16,13 @@ import xarray as xr
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
-from s2l3a_xr._aoi import Aoi, AoiLike, read_aoi
+from s2l3a_xr._aoi import Aoi, AoiLike
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import AoiError, AoiWarning, SelectionError, warn_user
+from s2l3a_xr._errors import AoiWarning, SelectionError, warn_user
 from s2l3a_xr._failures import listen
+from s2l3a_xr._features import EQUAL_AREA, area_around, read_features, some_of
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
 from s2l3a_xr._footprint import Method, check_method
-from s2l3a_xr._geometries import LONLAT, to_series
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._labels import attrs_of, dates_of
 from s2l3a_xr._open import months_to_keep, take_settled, with_flags
@@ -37,19 +37,15 @@ from s2l3a_xr._target import kernels_for
 from s2l3a_xr._transport import Transport
 from s2l3a_xr._zonal import Home, Part, find_homes, read_part
 
-_EQUAL_AREA = "EPSG:3035"
-_POINTS = frozenset({"Point", "MultiPoint"})
-_AREAS = frozenset({"Polygon", "MultiPolygon"})
-_POINT_M = 5.0
-"""Search for points within so many metres."""
-
+_FLAGS = frozenset({"FLG", "flg"})
 _MOST_FEATURES = 5000
 """Features of one task."""
 
-_BYTES_OF_A_PIXEL = 16
-"""What a pixel takes of memory while it is summarised, places and sorting included."""
+_BYTES_OF_A_PLACE = 64
+"""What a pixel takes of memory while its place is sought, for all bands and months."""
 
-_NAMED = 5
+_BYTES_OF_A_PIXEL = 16
+"""What a pixel takes more for each band and month while it is summarised."""
 
 
 def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say
@@ -85,7 +81,8 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
         lon/lat.
     stats : str or iterable of str, default ("mean", "std", "count")
         Of ``count``, ``sum``, ``mean``, ``std`` (of the population), ``min``, ``max`` and
-        ``median``. Nodata never counts.
+        ``median``. Nodata never counts. DTS counts days from 1 January of the month's own year,
+        those of the December before below 0.
     years, months, time, bands, archive, inventory, missing, fail_on_error, transport
         As for `open_l3a`.
     method : {"centre", "exact"}, default "centre"
@@ -145,9 +142,9 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     """
     check_method(method)
     names = check_statistics(stats, weighted=method == "exact")
-    features = _features(geometries)
+    features = read_features(geometries)
     settings = transport or Transport()
-    area = _area(features)
+    area = area_around(features)
     hidden = read_classes(mask)
     check_encoding(flag_encoding)
     if inventory is None:
@@ -160,7 +157,9 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
         inventory = take_settled(
             inventory, years=years, months=months, time=time, archive=archive, bands=bands
         )
-        wanted = inventory.bands
+        # A catalogue whose files lie anywhere must be asked for FLG if it is to mask.
+        others = tuple(name for name in inventory.bands if name not in _FLAGS)
+        wanted = others if hidden and others else inventory.bands
     layers = resolve_bands(wanted)
     _check_bands(layers, scaled=mask_and_scale)
     request = make_request(
@@ -192,57 +191,6 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     return dataset.assign_coords(**labels, tile=("feature", tiles))
 
 
-def _features(geometries: AoiLike) -> gpd.GeoSeries:
-    """Take polygons and points, each for itself and with its name."""
-    series = to_series(geometries) if not isinstance(geometries, Aoi) else _of_aoi(geometries)
-    if series.empty:
-        msg = "there are no geometries; give at least one polygon or point."
-        raise AoiError(msg)
-    if isinstance(series.index, pd.MultiIndex) or not series.index.is_unique:
-        msg = "the index of the geometries must be unique and have one level: reset_index()."
-        raise AoiError(msg)
-    series = series.set_crs(LONLAT) if series.crs is None else series
-    shapes = series.to_numpy()
-    empty = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    if empty.any():
-        msg = f"{_some(series.index[empty])} have no geometry; drop them or give them one."
-        raise AoiError(msg)
-    shapes = shapely.force_2d(shapes)
-    broken = ~shapely.is_valid(shapes)
-    if broken.any():
-        warn_user(
-            f"{_some(series.index[broken])} are invalid and repaired with shapely.make_valid; "
-            "check them.",
-            AoiWarning,
-        )
-        shapes[broken] = shapely.make_valid(shapes[broken])
-    kinds = np.array([shape.geom_type for shape in shapes])
-    wrong = ~np.isin(kinds, [*_POINTS, *_AREAS])
-    if wrong.any():
-        found = ", ".join(sorted(set(kinds[wrong])))
-        msg = f"{_some(series.index[wrong])} are {found}, no polygons or points; buffer them first."
-        raise AoiError(msg)
-    return gpd.GeoSeries(shapes, index=series.index, crs=series.crs)
-
-
-def _of_aoi(aoi: Aoi) -> gpd.GeoSeries:
-    return gpd.GeoSeries(list(aoi.features), crs=aoi.crs)
-
-
-def _some(names: pd.Index) -> str:
-    few = ", ".join(str(name) for name in names[:_NAMED])
-    return f"{len(names)} of the features ({few}{', …' if len(names) > _NAMED else ''})"
-
-
-def _area(features: gpd.GeoSeries) -> Aoi:
-    """Say where to search: points get some room."""
-    points = features.geom_type.isin(_POINTS)
-    if not points.any():
-        return read_aoi(features)
-    around = features[points].to_crs(_EQUAL_AREA).buffer(_POINT_M).to_crs(features.crs)
-    return read_aoi(pd.concat([features[~points], around]))
-
-
 def _check_bands(layers: Sequence[Band], *, scaled: bool) -> None:
     kinds = {layer.kind for layer in layers}
     if "flag" in kinds:
@@ -266,7 +214,7 @@ def _warn_of_borders(names: pd.Index, homes: Home) -> None:
     beyond = homes.held < 1 - 1e-6
     if beyond.any():
         warn_user(
-            f"{_some(names[beyond])} reach past the tiles of the zone that they are measured in, "
+            f"{some_of(names[beyond])} reach past the tiles of the zone that they are measured in, "
             f"up to {1 - homes.held.min():.0%}: only what lies on those tiles counts.",
             AoiWarning,
         )
@@ -297,7 +245,8 @@ def _values(
     """Measure, a task for features of one tile and some months each."""
     request = array.request
     wkb = shapely.to_wkb(np.array(aoi.features, dtype=object))
-    groups = list(_groups(aoi, tiles))
+    pixels = _pixels(aoi, request)
+    groups = list(_groups(aoi, tiles, pixels))
     rows = [
         [
             Part(
@@ -308,7 +257,7 @@ def _values(
                 stats=names,
                 is_shared=len(groups) > 1,
             )
-            for times in _runs(request, _pixels(aoi, group, request))
+            for times in _runs(request, float(pixels[group].sum()))
         ]
         for group in groups
     ]
@@ -332,28 +281,37 @@ def _lazy(task: Any, part: Part, request: Request) -> dask.array.Array:  # noqa:
     return lazy
 
 
-def _groups(aoi: Aoi, tiles: np.ndarray) -> Iterator[np.ndarray]:
-    """Put features of a tile together, and cut many of them where few blocks are shared."""
+def _groups(aoi: Aoi, tiles: np.ndarray, pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Put features of a tile together, and cut what would be too much for one task.
+
+    North to south, so that few blocks are shared.
+    """
     bounds = shapely.bounds(np.array(aoi.features, dtype=object))
     order = np.lexsort((bounds[:, 0], -bounds[:, 3], tiles))
     for name in sorted(set(tiles)):
         here = order[tiles[order] == name]
-        yield from np.array_split(here, -(-len(here) // _MOST_FEATURES))
+        full = np.cumsum(pixels[here]) * _BYTES_OF_A_PLACE // _task_bytes()
+        part = full + np.arange(len(here)) // _MOST_FEATURES
+        yield from np.split(here, np.flatnonzero(np.diff(part)) + 1)
 
 
-def _pixels(aoi: Aoi, group: np.ndarray, request: Request) -> float:
+def _pixels(aoi: Aoi, request: Request) -> np.ndarray:
     """Estimate how many pixels features hold, in the finest of the bands."""
-    shapes = gpd.GeoSeries([aoi.features[i] for i in group], crs=aoi.crs).to_crs(_EQUAL_AREA)
-    return float(shapes.area.sum()) / request.native_m**2 + len(group)
+    shapes = gpd.GeoSeries(aoi.features, crs=aoi.crs).to_crs(EQUAL_AREA)
+    pixels: np.ndarray = shapes.area.to_numpy() / request.native_m**2 + 1
+    return pixels
 
 
 def _runs(request: Request, pixels: float) -> Iterator[tuple[int, ...]]:
-    """Cut time so that the pixels of a task fit in ``array.chunk-size`` several times over."""
-    limit = 4 * parse_bytes(dask.config.get("array.chunk-size"))
-    most = max(1, int(limit // (pixels * _BYTES_OF_A_PIXEL * len(request.bands))))
+    """Cut time so that the pixels of a task fit in memory."""
+    most = max(1, int(_task_bytes() // (pixels * _BYTES_OF_A_PIXEL * len(request.bands))))
     times = range(len(request.months))
     for start in times[::most]:
         yield tuple(times[start : start + most])
+
+
+def _task_bytes() -> int:
+    return 4 * int(parse_bytes(dask.config.get("array.chunk-size")))
 
 
 def _dataset(

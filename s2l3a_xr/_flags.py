@@ -266,8 +266,8 @@ def decode_days(days: np.ndarray, when: np.datetime64) -> np.ndarray:
     outside = days[has & ((days < 0) | (days > _LAST_DAY))]
     if outside.size:
         msg = (
-            f"DTS holds {outside[0]}, which is no day of a year (0 is 1 January, {NODATA} nodata); "
-            "give the numbers as they are stored."
+            f"DTS holds {outside[0]} in the mosaic of {str(when)[:7]}, which is no day of a year "
+            f"(0 is 1 January, {NODATA} nodata): a damaged file, or no numbers as they are stored."
         )
         raise SelectionError(msg)
     near = when.astype("datetime64[D]")

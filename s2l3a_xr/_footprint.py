@@ -213,20 +213,21 @@ def find_footprint(
     )  # fmt: skip
     placed = np.array(to_pixels(shapes, grid), dtype=object)
     is_point = np.isin([shape.geom_type for shape in shapes], _POINTS)
-    areas, points = np.flatnonzero(~is_point), np.flatnonzero(is_point)
+    areas, points = (np.flatnonzero(which).astype(np.int32) for which in (~is_point, is_point))
     xy, point = shapely.get_coordinates(placed[points], return_index=True)
     if method == "exact":
         owners, rows, columns, shares = _covered(placed[areas])
     else:
         owners, rows, columns = burn_each(placed[areas])
-        shares = np.ones(len(owners))
+        shares = None
+    column, row = np.floor(xy * (1, -1)).T.astype(np.int32)
     features = np.concatenate([areas[owners], points[point]])
     order = np.argsort(features, kind="stable")
     return Footprint(
-        features=features[order].astype(np.int32),
-        rows=np.concatenate([rows, np.floor(-xy[:, 1])])[order].astype(np.int32),
-        columns=np.concatenate([columns, np.floor(xy[:, 0])])[order].astype(np.int32),
-        weights=np.concatenate([shares, np.ones(len(xy))])[order] if method == "exact" else None,
+        features=features[order],
+        rows=np.concatenate([rows, row])[order],
+        columns=np.concatenate([columns, column])[order],
+        weights=None if shares is None else np.concatenate([shares, np.ones(len(xy))])[order],
         anchor=anchor,
         resolution_m=resolution_m,
     )
@@ -243,7 +244,7 @@ def _covered(
         msg = 'method="exact" needs exactextract: pip install "s2l3a_xr[zonal]"'
         raise ImportError(msg) from exc
     if not shapes.size:
-        return (np.zeros(0, np.int64),) * 3 + (np.zeros(0),)
+        return (np.zeros(0, np.int32),) * 3 + (np.zeros(0),)
     left, low, right, high = shapely.total_bounds(shapes)
     left, top, right, bottom = (
         math.floor(left),
@@ -263,8 +264,10 @@ def _covered(
     ]
     cells = np.concatenate([np.asarray(told["cell_id"], np.int64) for told in found])
     shares = np.concatenate([np.asarray(told["coverage"], np.float64) for told in found])
-    owners = np.repeat(np.arange(len(found)), [len(told["cell_id"]) for told in found])
-    rows, columns = np.divmod(cells, right - left)
+    owners = np.repeat(
+        np.arange(len(found), dtype=np.int32), [len(told["cell_id"]) for told in found]
+    )
+    rows, columns = (index.astype(np.int32) for index in np.divmod(cells, right - left))
     return owners, rows + top, columns + left, shares
 
 

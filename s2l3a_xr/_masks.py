@@ -76,7 +76,10 @@ def find_part(da: xr.DataArray) -> Part:
 
 
 def _months_of(da: xr.DataArray, request: Request) -> np.ndarray:
-    labels = pd.DatetimeIndex(np.atleast_1d(da["time"].to_numpy())) if "time" in da.coords else ()
+    if "time" not in da.coords:
+        msg = "the array has no time, which says whose masks to take; ask it before it loses it."
+        raise SelectionError(msg)
+    labels = pd.DatetimeIndex(np.atleast_1d(da["time"].to_numpy()))
     try:
         return np.array([request.months.index((t.year, t.month)) for t in labels], dtype=np.int64)
     except ValueError as exc:

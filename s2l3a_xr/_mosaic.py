@@ -172,16 +172,16 @@ def burn_each(
 
     Returns
     -------
-    owners, rows, columns : ndarray of int64, shape (pixels,)
+    owners, rows, columns : ndarray of int32, shape (pixels,)
         Position of the geometry, ascending, and place of the pixel.
     """
-    found = [np.zeros((0, 3), np.int64)]
+    found = [(np.zeros(0, np.int32),) * 3]
     for start, stop in _stacks(shapes):
         bounds = shapely.bounds(shapes[start:stop])
-        first = np.floor(np.column_stack([-bounds[:, 3], bounds[:, 0]])).astype(np.int64)
-        last = np.ceil(np.column_stack([-bounds[:, 1], bounds[:, 2]])).astype(np.int64)
+        first = np.floor(np.column_stack([-bounds[:, 3], bounds[:, 0]])).astype(np.int32)
+        last = np.ceil(np.column_stack([-bounds[:, 1], bounds[:, 2]])).astype(np.int32)
         heights, width = last[:, 0] - first[:, 0], int((last - first)[:, 1].max())
-        shift = np.cumsum(heights) - heights - first[:, 0]
+        shift = np.cumsum(heights, dtype=np.int32) - heights - first[:, 0]
         xy, owner = shapely.get_coordinates(shapes[start:stop], return_index=True)
         xy -= np.column_stack([first[:, 1], shift])[owner]
         moved = shapely.set_coordinates(shapes[start:stop].copy(), xy)
@@ -192,10 +192,10 @@ def burn_each(
                 transform=Affine(1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
                 dtype="int32",
             )
-        row, column = np.nonzero(burnt)
+        row, column = (index.astype(np.int32) for index in np.nonzero(burnt))
         owner = burnt[row, column] - 1
-        found.append(np.column_stack([start + owner, row - shift[owner], column + first[owner, 1]]))
-    owners, rows, columns = np.concatenate(found).T
+        found.append((owner + start, row - shift[owner], column + first[owner, 1]))
+    owners, rows, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return owners, rows, columns
 
 

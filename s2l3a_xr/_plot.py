@@ -29,7 +29,7 @@ PANEL_PX = 480
 _PANEL_INCHES = 3.0
 _DPI = (150, 1200)
 _NO_DATA_GREY = "0.85"
-_OUTLINE = "#D55E00"
+OUTLINE = "#D55E00"
 """Of Okabe and Ito's colours, which the colour-blind tell apart."""
 
 
@@ -202,7 +202,7 @@ def _draw_panel(
     axis.spines[:].set_visible(False)
     rings = shapely.get_rings(area) if area is not None else []
     for ring in rings:
-        axis.plot(*shapely.get_coordinates(ring).T, color=_OUTLINE, linewidth=0.8)
+        axis.plot(*shapely.get_coordinates(ring).T, color=OUTLINE, linewidth=0.8)
     axis.set(xlim=extent[:2], ylim=extent[2:])
 
 

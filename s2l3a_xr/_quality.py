@@ -41,6 +41,9 @@ _USUAL = (1, 2)
 _COARSE_M = 20
 """Pixel size of the coarser masks, R2."""
 
+_ROUNDING = 1e-12
+"""What sums of shares are off by; far less than a pixel."""
+
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -104,6 +107,9 @@ def _tally(part: Part, layers: Sequence[str]) -> pd.DataFrame:
     shared = delayed(array, name=f"masks-{array.token}", pure=True, traverse=False)
     rows, columns = np.unique(part.rows), np.unique(part.columns)
     times, at = np.unique(part.times, return_inverse=True)
+    if not (rows.size and columns.size and times.size):
+        msg = "the selection is empty: there are no pixels to count; select fewer away."
+        raise SelectionError(msg)
     limit = parse_bytes(dask.config.get("array.chunk-size"))
     pixel_bytes = len(layers) * request.dtype.itemsize
     most_rows = max(512, limit // (len(columns) * pixel_bytes))
@@ -267,7 +273,7 @@ def _clear_times(part: Part, classes: Sequence[int], max_masked: float) -> list[
     months = [month_text(part.request.months[i]) for i in part.times]
     masked = ", ".join(CLASSES[number] for number in sorted({0, *classes}))
     told = [f"{name} ({share:.1%})" for name, share in zip(months, shares, strict=True)]
-    kept = [i for i, share in enumerate(shares) if share <= max_masked]
+    kept = [i for i, share in enumerate(shares) if share <= max_masked + _ROUNDING]
     if not kept:
         msg = (
             f"no month has max_masked={max_masked:g} or less of the area masked ({masked}): "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,9 @@ def check_statistics(stats: str | Iterable[str], *, weighted: bool) -> tuple[str
     SelectionError
         A name is unknown, none is given, or it has no meaning with weights.
     """
-    names = tuple(dict.fromkeys([stats] if isinstance(stats, str) else stats))
+    is_one = isinstance(stats, str) or not isinstance(stats, Iterable)
+    asked: list[Any] = [stats] if is_one else list(stats)
+    names = tuple(dict.fromkeys(asked))
     known = [name for name in STATISTICS if not (weighted and name == "median")]
     unknown = [name for name in names if name not in known]
     if unknown or not names:

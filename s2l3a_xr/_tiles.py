@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import mgrs
+import numpy as np
 import pyproj
 import shapely
 from mgrs.core import MGRSError
@@ -162,15 +163,24 @@ def _name(tile: Tile) -> str:
 
 
 def _tiles_of_zone(aoi: Aoi, zone: int) -> list[Tile]:
-    area = aoi.to_crs(f"EPSG:{32600 + zone}").union
-    left, bottom, right, top = area.bounds
+    here = aoi.to_crs(f"EPSG:{32600 + zone}")
+    features = np.array(here.features, dtype=object)
+    broken = ~shapely.is_valid(features)
+    features[broken] = shapely.make_valid(features[broken])
+    left, bottom, right, top = here.bounds
     reach = SIDE_M - _SQUARE_M + _LATTICE_M
-    columns = range(int((left - reach) // _SQUARE_M), int(right // _SQUARE_M) + 1)
-    rows = range(int(bottom // _SQUARE_M), int((top + reach) // _SQUARE_M) + 1)
-    shapely.prepare(area)
+    # Rounded to the lattice, tiles begin a little west and north of their squares.
+    columns = range(int((left - reach) // _SQUARE_M), int((right + _LATTICE_M) // _SQUARE_M) + 1)
+    rows = range(int((bottom - _LATTICE_M) // _SQUARE_M), int((top + reach) // _SQUARE_M) + 1)
     names = (_square_name(zone, column, row) for column in columns for row in rows)
     tiles = [tile_named(name) for name in names if name is not None]
-    return [tile for tile in tiles if area.intersects(tile.box) and not area.touches(tile.box)]
+    return [tile for tile in tiles if _overlap(tile.box, features)]
+
+
+def _overlap(box: BaseGeometry, features: np.ndarray) -> bool:
+    """Tell whether any of many features shares ground with a box, without their union."""
+    near = features[shapely.intersects(box, features)]
+    return bool((~shapely.touches(box, near)).any())
 
 
 @lru_cache(maxsize=16384)

@@ -12,8 +12,10 @@ from shapely.geometry.base import BaseGeometry
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._flags import decode_days
 from s2l3a_xr._footprint import Footprint, Method, find_footprint
 from s2l3a_xr._gather import Gathering
+from s2l3a_xr._labels import dates_of
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._product import BANDS, NODATA
 from s2l3a_xr._request import Request
@@ -103,9 +105,10 @@ def _held(shapes: Sequence[BaseGeometry], zone: str, tiles: Sequence[Tile]) -> n
     shapely.prepare(ground)
     features = np.array(shapes, dtype=object)
     held: np.ndarray = shapely.covers(ground, features).astype(np.float64)
-    for i in np.flatnonzero(held == 0):
-        area = features[i].area
-        held[i] = shapely.intersection(features[i], ground).area / area if area else 0.0
+    others = np.flatnonzero(held == 0)
+    there = shapely.area(shapely.intersection(features[others], ground))
+    areas = shapely.area(features[others])
+    held[others] = np.divide(there, areas, out=np.zeros_like(there), where=areas > 0)
     return held
 
 
@@ -143,8 +146,10 @@ async def _read(
             result[i] = 0.0
     footprints: dict[tuple[object, ...], tuple[np.ndarray, Footprint]] = {}
     jobs = []
+    dates = dates_of(request)
     for i, time in enumerate(part.times):
         for j in bands:
+            when = dates[time] if BANDS[request.bands[j]].kind == "date" else None
             sources = request.sources(time, j)
             flags = _flags(request, time, j)
             for zone in sorted({source.tile.crs for source in sources}):
@@ -163,15 +168,15 @@ async def _read(
                     flags=tuple(flags[n] for n in own) if flags else (),
                     hidden=request.hidden,
                 )
-                jobs.append((gathering, result[:, i, j], which))
+                jobs.append((gathering, result[:, i, j], which, when))
     requests = max(1, session.transport.max_connections // max(1, len(jobs)))
 
     async def measure(
-        gathering: Gathering, output: np.ndarray, which: np.ndarray
+        gathering: Gathering, output: np.ndarray, which: np.ndarray, when: np.datetime64 | None
     ) -> list[ReadError]:
         pixels, errors = await replace(gathering, requests=requests).read(session)
         output[:, which] = await in_thread(
-            _summarise, pixels, gathering.footprint, len(which), part.stats
+            _summarise, pixels, gathering.footprint, len(which), part.stats, when
         )
         return errors
 
@@ -199,10 +204,16 @@ def _footprint(
 
 
 def _summarise(
-    pixels: np.ndarray, footprint: Footprint, number: int, stats: Sequence[str]
+    pixels: np.ndarray,
+    footprint: Footprint,
+    number: int,
+    stats: Sequence[str],
+    when: np.datetime64 | None,
 ) -> np.ndarray:
+    """Summarise numbers, or with ``when`` days of a year, counted on from that date's year."""
     valid = pixels != NODATA
     weights = None if footprint.weights is None else footprint.weights[valid]
-    return summarise(
-        pixels[valid].astype(np.float64), footprint.features[valid], weights, number, stats
-    )
+    values = pixels[valid]
+    if when is not None:  # the mean of 30 December and 4 January is no day in July
+        values = (decode_days(values, when) - when.astype("datetime64[Y]")) / np.timedelta64(1, "D")
+    return summarise(values.astype(np.float64), footprint.features[valid], weights, number, stats)

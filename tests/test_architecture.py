@@ -20,6 +20,7 @@ STAGES = (
     "_selection",
     "_geometries",
     "_aoi",
+    "_features",
     "_buffer",
     "_tiles",
     "_grid",

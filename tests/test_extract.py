@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import warnings
 from collections import Counter
 
@@ -16,12 +18,15 @@ from rasterio.windows import Window
 from s2l3a_xr import (
     AoiError,
     AoiWarning,
+    FormatError,
     MissingWarning,
     ReadFailedWarning,
     SelectionError,
     TransportError,
+    _zonal,
     extract_l3a,
     open_l3a,
+    search_l3a,
 )
 from s2l3a_xr._sample import Fault
 
@@ -135,16 +140,20 @@ def test_no_more_blocks_than_the_array_of_the_same_fields(fresh_server, fields):
 
 @pytest.fixture(scope="module")
 def scattered():
-    """Fields in the overlap of 32UPC and 32UQC, beyond it, and in zone 33."""
+    """Fields in the overlap of 32UPC and 32UQC, and where 32UQC and 33UUT lie."""
     lonlat = [(11.70, 51.95), (11.95, 51.95), (12.02, 51.9), (12.15, 51.93), (12.30, 51.95)]
     return gpd.GeoSeries([shapely.Point(p).buffer(0.004) for p in lonlat], crs="EPSG:4326")
 
 
-def test_features_over_tiles_and_zones_are_read_natively(server, sample_root, scattered):
+@pytest.mark.parametrize(("absent", "other"), [("33/U/UT", "32UQC"), ("32/U/QC", "33UUT")])
+def test_features_over_tiles_and_zones_are_read_natively(
+    fresh_server, sample_root, scattered, absent, other
+):
     from rasterstats import zonal_stats  # noqa: PLC0415 - slow to import
 
-    found = extract_l3a(scattered, ["mean", "count"], bands="B4", archive=server.url, **MAY)
-    assert len(set(found["tile"].to_numpy())) > 1
+    fresh_server.faults = [Fault(match=f"/{absent}/", kind="status", status=404)]
+    found = extract_l3a(scattered, ["mean", "count"], bands="B4", archive=fresh_server.url, **MAY)
+    assert set(found["tile"].to_numpy()) == {"32UPC", other}
     for i, tile in enumerate(found["tile"].to_numpy()):
         zone = UTM33 if tile.startswith("33") else UTM32
         shape = scattered.to_crs(zone).iloc[i]
@@ -158,6 +167,80 @@ def test_features_over_tiles_and_zones_are_read_natively(server, sample_root, sc
             assert float(ours["mean"]) == pytest.approx(told["mean"])
         else:
             assert float(ours["count"]) > told["count"]
+
+
+def test_a_month_that_lacks_a_tile_is_measured_in_the_other_zone(sample_root, tmp_path):
+    from rasterstats import zonal_stats  # noqa: PLC0415 - slow to import
+
+    def lacking(_, names):
+        absent = "(?!.*_2021(04|05)15-).*_T|.*_20210515-.*_T32UQC_|.*_FRC_B(?!4)|MASKS"
+        return [name for name in names if re.match(absent, name)]
+
+    shutil.copytree(sample_root, tmp_path / "root", ignore=lacking)
+    centres = [
+        (714_000, 5_756_000),
+        (716_000, 5_761_000),
+        (721_000, 5_768_000),
+        (690_000, 5_756_000),
+    ]
+    areas = gpd.GeoSeries([shapely.Point(p).buffer(230) for p in centres], crs=UTM32)
+    options = {"bands": "B4", "archive": tmp_path / "root" / "S2_L3A_WASP" / "files", **QUIET}
+    found = extract_l3a(areas, ["count", "mean"], time="2021-04/2021-05", **options)
+    for month, tile, zone in ((4, "32UQC", UTM32), (5, "33UUT", UTM33)):
+        path = str(file_of(sample_root, tile, "B4", month))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rasterstats itself
+            told = zonal_stats(list(areas.to_crs(zone))[:3], path, stats=["count", "mean"])
+        ours = found.isel(time=month - 4, band=0).to_dataframe()[["count", "mean"]][:3]
+        np.testing.assert_allclose(ours, pd.DataFrame(told)[["count", "mean"]], rtol=1e-9)
+        assert (ours["count"] > 1000).all()
+
+
+def test_days_around_new_year_are_counted_on(tmp_path, lay_file):
+    """The mean of 30 December and 4 January is no day in July."""
+    lay_file(
+        tmp_path, np.array([[363, 3], [1, -10000]], np.int16), month=1, band="DTS", resolution_m=10
+    )
+    area = gpd.GeoSeries([shapely.box(600_000, 5_800_000, 600_020, 5_800_020)], crs=UTM32)
+    found = extract_l3a(
+        area, ["mean", "min", "max", "count"], bands="DTS", time="2021-01",
+        archive=tmp_path / "S2_L3A_WASP" / "files", **QUIET,
+    )  # fmt: skip
+    # 2020 had 366 days: its day 363 is 3 days before 2021.
+    assert [float(found[name].squeeze()) for name in found] == [(-3 + 3 + 1) / 3, -3, 3, 3]
+
+
+def test_a_flag_that_is_no_class_is_an_error_that_names_it(tmp_path, lay_file):
+    lay_file(tmp_path, np.full((2, 2), 1234, np.int16), band="B4")
+    flags = np.array([[4, 1], [8, 4]], np.uint8)
+    lay_file(tmp_path, flags, band="FLG", resolution_m=10)
+    area = gpd.GeoSeries([shapely.box(600_000, 5_800_000, 600_020, 5_800_020)], crs=UTM32)
+    options = {
+        "time": "2021-03", "bands": "B4", "mask": "cloud",
+        "archive": tmp_path / "S2_L3A_WASP" / "files", **QUIET,
+    }  # fmt: skip
+    with pytest.raises(
+        FormatError, match=r"holds 8.*bitwise.*flag_encoding='bits'.*2021-03"
+    ) as told:
+        extract_l3a(area, "count", **options)
+    assert "FLG_R1.tif" in str(told.value)
+    with pytest.warns(ReadFailedWarning, match="holds 8"):
+        found = extract_l3a(area, "count", fail_on_error=False, **options)
+    assert float(found["count"].squeeze()) == 0
+    bits = extract_l3a(area, "count", flag_encoding="bits", **options | {"mask": "water"})
+    assert float(bits["count"].squeeze()) == 3
+
+
+def test_masks_from_an_inventory_of_odd_places(server, fields):
+    both = search_l3a(fields, time="2021-04", bands=["B4", "flg"], archive=server.stac_url)
+    found = extract_l3a(fields, "count", inventory=both, mask="cloud", **QUIET)
+    assert found["band"].to_numpy().tolist() == ["B4"]
+    plain = extract_l3a(
+        fields, "count", bands="B4", time="2021-04", archive=server.url, mask="cloud", **QUIET
+    )
+    np.testing.assert_array_equal(found["count"], plain["count"])
+    with pytest.raises(SelectionError, match="no mean"):
+        extract_l3a(fields, "count", inventory=both, **QUIET)
 
 
 def test_order_and_names_are_the_users(server, fields):
@@ -174,8 +257,27 @@ def test_many_tasks_give_what_one_gives(server, fields, monkeypatch):
     monkeypatch.setattr("s2l3a_xr._extract._MOST_FEATURES", 7)
     monkeypatch.setattr("s2l3a_xr._extract._BYTES_OF_A_PIXEL", 10**9)
     parts = extract_l3a(fields, STATS, bands=["B4", "B5"], archive=server.url, **MAY)
-    whole.equals(parts)
     assert whole.equals(parts)
+
+
+def test_large_features_share_no_task(server, monkeypatch):
+    """Else memory would grow with the number of features, however large they are."""
+    sizes = []
+    real = _zonal.find_footprint
+
+    def find(*given):
+        found = real(*given)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(_zonal, "find_footprint", find)
+    monkeypatch.setattr("s2l3a_xr._extract._BYTES_OF_A_PLACE", 10_000)
+    squares = [shapely.box(x, 5_750_000, x + 900, 5_750_900) for x in range(682_000, 702_000, 1000)]
+    areas = gpd.GeoSeries(squares, crs=UTM32)
+    whole = extract_l3a(areas, "count", bands="B4", archive=server.url, **MAY)
+    assert sum(sizes) == whole["count"].sum() == 20 * 90**2
+    assert max(sizes) <= 4 * 2**27 / 10_000 + 90**2
+    assert len(sizes) == 4
 
 
 def test_lazy_reads_nothing_until_it_is_computed(fresh_server, fields):
@@ -278,9 +380,26 @@ def test_what_reaches_past_the_tiles_is_told(server):
         extract_l3a(across, "count", bands="B6", archive=server.url, **MAY)
 
 
+def test_spikes_and_overlapping_parts_are_mended_as_in_any_area(server):
+    """A spike leaves a line beside the polygon, an overlap of parts must not become a hole."""
+    west, east = shapely.box(687_000, 5_758_000, 687_100, 5_758_100), (687_050, 5_758_000)
+    spike = [*west.exterior.coords[:2], (687_100, 5_758_050), (687_400, 5_758_300)]
+    spike = shapely.Polygon([*spike, (687_100, 5_758_050), *west.exterior.coords[2:]])
+    over = shapely.MultiPolygon([west, shapely.box(*east, 687_150, 5_758_100)])
+    shapes = gpd.GeoSeries([spike, over, shapely.GeometryCollection([west])], crs=UTM32)
+    with pytest.warns(AoiWarning, match=r"^2 of the features \(0, 1\) are invalid"):
+        found = extract_l3a(shapes, "count", bands="B4", archive=server.url, **MAY)
+    triangle = spike.buffer(0).area / 100
+    assert found["count"].to_numpy().ravel()[1:].tolist() == [150, 100]
+    assert float(found["count"].squeeze()[0]) == pytest.approx(triangle, abs=10)
+
+
 @pytest.mark.parametrize(
     ("geometries", "text"),
     [
+        (gpd.GeoSeries([shapely.Point(11.7, np.nan)], crs=4326), r"\(0\) have coordinates that"),
+        (gpd.GeoSeries([shapely.Point(687_000, 5_758_000)]), "no degrees"),
+        (gpd.GeoSeries([shapely.Point(51.9, 11.7)], crs=4326), "swapped"),
         (gpd.GeoSeries([], crs=UTM32), "no geometries"),
         (gpd.GeoSeries([None, shapely.Point(11.7, 51.9)]), r"1 of the features \(0\) have no geom"),
         (gpd.GeoSeries([shapely.LineString([(11.7, 51.9), (11.8, 51.9)])]), "LineString"),
@@ -298,6 +417,7 @@ def test_geometries_that_can_not_be(fresh_server, geometries, text):
     [
         ({"stats": "avg"}, "'avg'; choose from count"),
         ({"stats": []}, "empty"),
+        ({"stats": None}, "stats has None; choose from"),
         ({"stats": "median", "method": "exact"}, "method='centre' has the median"),
         ({"method": "touched"}, "'centre' or 'exact'"),
         ({"bands": "FLG"}, "classes"),

@@ -19,7 +19,7 @@ from s2l3a_xr import (
     search_l3a,
     to_geotiff,
 )
-from s2l3a_xr._flags import class_table, decode_days, hiding_table, read_classes
+from s2l3a_xr._flags import CLASSES, class_table, decode_days, hiding_table, read_classes
 from s2l3a_xr._sample import SAMPLE_AOI, Fault
 
 AOI = (11.68, 51.94, 11.74, 51.98)
@@ -87,17 +87,39 @@ def test_a_grid_of_20_m_is_masked_by_the_masks_of_20_m(server):
     np.testing.assert_array_equal(da[:, 0], hide(plain[:, 0], plain[:, 1].to_numpy(), (1,)))
 
 
+@pytest.fixture
+def two_zones(fresh_server):
+    """Serve the archive without 32UQC, which has all of the area: 32UPC and 33UUT are left."""
+    fresh_server.faults = [Fault(match="/32/U/QC/", kind="status", status=404)]
+    return fresh_server
+
+
+_BETWEEN_THEM = pytest.mark.filterwarnings("ignore:.*lies outside the tiles")
+
+
 @pytest.mark.parametrize(
     "grid",
-    [{}, {"crs": "EPSG:3035"}, {"crs": "EPSG:3035", "resolution": 60, "use_overviews": False}],
+    [
+        {},
+        {"crs": "EPSG:32632"},
+        {"crs": "EPSG:3035"},
+        {"crs": "EPSG:3035", "resolution": 60, "use_overviews": False},
+    ],
 )
-def test_masks_of_areas_over_two_zones(server, grid):
-    keywords = {"time": "2021-04", "archive": server.url, **grid}
+@_BETWEEN_THEM
+def test_masks_of_areas_over_two_zones(two_zones, grid):
+    keywords = {"time": "2021-04", "archive": two_zones.url, **grid}
     plain = open_l3a(TWO_ZONES, bands=["B4", "FLG"], **keywords).compute()
     masked = open_l3a(TWO_ZONES, bands=["B4"], mask=("cloud", "snow"), **keywords)
+    assert masked.attrs["tiles"] == ["32UPC", "33UUT"]
     expected = hide(plain[:, 0], plain[:, 1].to_numpy())
     assert 0.001 < float((expected != plain[:, 0]).mean()) < 0.5
     np.testing.assert_array_equal(masked[:, 0], expected)
+    row = masked.l3a.quality().iloc[0]
+    counts = [int((plain[0, 1] == value).sum()) for value in range(1, 5)]
+    np.testing.assert_allclose((row[list(CLASSES[1:])] * row["pixels"]).astype(float), counts)
+    between = row["nodata"] * row["pixels"] - int((plain[0, 1] == 0).sum())
+    assert between == pytest.approx(0.095 * row["pixels"], rel=0.05)  # the tiles: nodata as well
 
 
 def test_means_leave_out_what_is_masked(server):
@@ -117,8 +139,9 @@ def test_means_leave_out_what_is_masked(server):
     assert np.nanmax(np.abs(made - means)) <= 0.51
 
 
-def test_masks_do_not_depend_on_chunks(server):
-    keywords = {"time": "2021-04", "bands": "B4", "mask": "cloud", "archive": server.url}
+@_BETWEEN_THEM
+def test_masks_do_not_depend_on_chunks(two_zones):
+    keywords = {"time": "2021-04", "bands": "B4", "mask": "cloud", "archive": two_zones.url}
     whole = open_l3a(TWO_ZONES, **keywords)
     cut = open_l3a(TWO_ZONES, chunks={"x": 700, "y": 333}, **keywords)
     np.testing.assert_array_equal(cut, whole)

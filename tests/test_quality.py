@@ -166,6 +166,18 @@ def test_a_computed_or_coarsened_array_does_not_know(da):
         da.coarsen(x=2, y=2, boundary="trim").mean().l3a.quality()
 
 
+def test_nothing_to_count_is_told(da):
+    with pytest.raises(SelectionError, match="no pixels to count"):
+        da.isel(y=slice(0)).l3a.quality()
+    with pytest.raises(SelectionError, match="no pixels to count"):
+        da.isel(time=slice(0)).l3a.select_clear(0.2)
+    for timeless in (da.isel(time=0, drop=True), da.mean("time")):
+        with pytest.raises(SelectionError, match="no time"):
+            timeless.l3a.quality()
+        with pytest.raises(SelectionError, match="no time"):
+            timeless.l3a.flags()
+
+
 def test_months_that_are_not_clear_are_left_out_and_told(da, table):
     masked = table[["nodata", "cloud", "snow"]].sum(axis=1)
     limit = masked.median()
@@ -196,6 +208,19 @@ def test_open_leaves_out_months_and_says_why(server, table):
     np.testing.assert_array_equal(da, plain)
     with pytest.raises(SelectionError, match=r"no month.*2021-04 \("):
         open_l3a(SAMPLE_AOI, max_masked=0, mask="land", **keywords)
+
+
+def test_a_limit_is_met_by_what_equals_it(tmp_path, lay_file):
+    """9/28 + 18/28 + 1/28 is more than 1 in floating point."""
+    flags = np.repeat(np.array([0, 1, 2], np.uint8), (9, 18, 1)).reshape(4, 7)
+    shorts = np.full((4, 7), 1, np.int16)
+    for band, pixels in {"FLG": flags, "WGT": shorts, "DTS": shorts, "B4": shorts}.items():
+        lay_file(tmp_path, pixels, band=band, resolution_m=10)
+    area = gpd.GeoSeries([shapely.box(600_000, 5_799_980, 600_070, 5_800_020)], crs=32632)
+    archive = tmp_path / "S2_L3A_WASP" / "files"
+    da = open_l3a(area, time="2021-03", bands="B4", archive=archive, max_masked=1)
+    assert sum(da.l3a.quality().iloc[0][["nodata", "cloud", "snow"]]) > 1
+    assert da.l3a.select_clear(1).sizes["time"] == 1
 
 
 @pytest.mark.parametrize("share", [-0.1, 20, "0.2", True, float("nan")])

@@ -102,6 +102,16 @@ def test_touching_is_not_sharing():
     assert "32UQC" not in found
 
 
+@pytest.mark.parametrize(
+    ("tile", "left", "top"), [("32UPC", 600_000, 5_800_020), ("32UQC", 699_960, 5_750_000)]
+)
+def test_what_lies_within_the_outermost_metres_has_its_tile(tile, left, top):
+    """Rounded to 60 m, tiles begin up to 60 m north and west of their 100 km squares."""
+    pixel = shapely.box(left, top - 10, left + 10, top)
+    aoi = read_aoi({**pixel.__geo_interface__, "crs": _crs_member(32632)})
+    assert tile in {found.name for found in tiles_over(aoi)}
+
+
 def test_a_far_corner_beyond_the_square_is_reached():
     """Tiles reach 9.8 km past their square, to the east and to the south."""
     _, bottom, right, _ = tile_named("32UPC").bounds
