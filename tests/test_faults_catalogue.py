@@ -916,7 +916,7 @@ def test_what_is_no_http_is_told_as_such(begin, told):
         with pytest.raises(ReadError, match=told) as caught:
             run_with_session(QUICK, lambda s: s.http.fetch(url, (0, 9)))
         assert caught.value.status is None
-        assert "400" not in str(caught.value)
+        assert "message=" not in str(caught.value)
         assert str(caught.value).count(url) == 1
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(5)
