@@ -255,7 +255,8 @@ async def _read_folder(session: Session, url: str) -> tuple[Entry, ...]:
         return ()
     except (OSError, ImportError, ValueError) as exc:  # fsspec lacks the protocol or its package
         msg = f"the archive's folder {redact(url)} can't be listed: {exc}"
-        raise ArchiveError(msg) from exc
+        hint = "see whether the address is right, and who may read there"
+        raise ArchiveError(msg, hint=hint) from exc
     names = ((re.split(r"[/\\]", e["name"].rstrip("/\\"))[-1], e) for e in found)
     return tuple(
         Entry(name=name + "/") if e["type"] == "directory" else Entry(name=name, size=e["size"])

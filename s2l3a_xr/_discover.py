@@ -12,9 +12,10 @@ from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin,
 from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._dated import in_either_layout
-from s2l3a_xr._errors import MissingError, SelectionError, redact
+from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact, warn_user
 from s2l3a_xr._grid import grid_around, home_crs
 from s2l3a_xr._inventory import Inventory, month_text
+from s2l3a_xr._listing import EmptyFolderError
 from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection
@@ -95,22 +96,23 @@ async def _take(
     layers: tuple[Band, ...],
     verify: bool | str,
 ) -> Inventory:
+    there = {} if selection.years else await _all_years(session, archive, candidates)
     asked: Sequence[Month] = selection.within(
-        selection.years or await _all_years(session, archive, candidates)
+        selection.years or tuple(sorted({year for years in there.values() for year in years}))
     )
     years = sorted({year for year, _ in asked})
     pairs = [(tile.name, year) for tile in candidates for year in years]
     # What is listed next needs more connections: they open meanwhile. Of a catalogue nothing is.
     listings_to_come = len(candidates) * len(asked) if isinstance(archive, FolderArchive) else 0
     found, _ = await asyncio.gather(
-        gather(archive.products(session, *pair) for pair in pairs),
+        gather(_products(session, archive, *pair, there.get(pair[0], ())) for pair in pairs),
         session.warm(archive.url, listings_to_come),
     )
     chosen = newest(product for products in found for product in products)
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
     if not products:
-        there = {(p.tile, p.year, p.month) for p in chosen.values()}
-        raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked, there))
+        known = {(p.tile, p.year, p.month) for p in chosen.values()}
+        raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked, known))
     asked = selection.among(asked, (month for _, month in products))
     offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
     cover, by_month = _cover_months(aoi, offered, asked, products)
@@ -159,9 +161,26 @@ async def _take(
 
 async def _all_years(
     session: Session, archive: Archive, candidates: Sequence[Tile]
-) -> tuple[int, ...]:
+) -> dict[str, tuple[int, ...]]:
     found = await gather(archive.years(session, tile.name) for tile in candidates)
-    return tuple(sorted({year for years in found for year in years}))
+    return {tile.name: years for tile, years in zip(candidates, found, strict=True)}
+
+
+async def _products(
+    session: Session, archive: Archive, tile: str, year: int, years: Sequence[int]
+) -> tuple[Product, ...]:
+    """List a tile's year; nothing in the last one, which nobody asked for by name, stops nobody."""
+    try:
+        return await archive.products(session, tile, year)
+    except EmptyFolderError:
+        if len(years) < 2 or year != max(years):  # noqa: PLR2004 - there must be others
+            raise
+    warn_user(
+        f"the archive's folder of {tile} in {year} is there, but lists nothing: that year is left "
+        "out, as if it had not begun. Asked for by its number it would be an error.",
+        MissingWarning,
+    )
+    return ()
 
 
 async def _explain_nothing(

@@ -121,10 +121,10 @@ class S2L3AError(Exception):
     Parameters
     ----------
     message : str
-        What went wrong, where, and what to do next; URLs in it are redacted.
+        What went wrong and where; URLs in it are redacted.
     **place : object
         Facts of the place, kept as attributes; and ``hint``, what to do next, where the
-        message does not say so behind a semicolon.
+        message does not say so itself. It ends every message: no server's text suppresses it.
     """
 
     hint: str = ""
@@ -142,9 +142,7 @@ class S2L3AError(Exception):
         return self._with_hint(str(self.args[0]))
 
     def _with_hint(self, text: str) -> str:
-        """Say what to do next; what helps with any error of its kind only where nothing does."""
-        says_so = "hint" not in vars(self) and "; " in str(self.args[0])
-        if says_so or not self.hint:
+        if not self.hint:
             return text
         return f"{text} {self.hint}" if text.endswith(".") else f"{text}; {self.hint}"
 
@@ -265,9 +263,7 @@ class TransportError(ReadError):
 
     def __init__(self, reason: str, **place: object) -> None:
         helps = _HINTS.get(place.get("status"))
-        super().__init__(
-            reason, **({"hint": helps} if helps and "; " not in reason else {}) | place
-        )
+        super().__init__(reason, **({"hint": helps} if helps else {}) | place)
 
 
 _LOGIN = "the server does not allow you in: log in, ask its operator, or use another archive"

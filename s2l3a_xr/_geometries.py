@@ -163,7 +163,7 @@ def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:
     except _NO_GEOJSON as exc:
         msg = (
             f"the AOI mapping of type {kind!r} is no GeoJSON geometry, Feature or "
-            f"FeatureCollection: {exc}."
+            f"FeatureCollection ({exc}); give one, or a file or GeoDataFrame."
         )
         raise AoiError(msg) from exc
     return gpd.GeoSeries(shapes, crs=_old_crs_member(mapping))

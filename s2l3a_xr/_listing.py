@@ -28,6 +28,7 @@ _OURS = re.compile(r"(\d{2}|[A-Z]{1,2}|\d{4}|MASKS|S2_L3_WASP_\w+)/|SENTINEL2\S+
 """Names that the product's layouts have."""
 _BEGINS = re.compile(r"<html[\s>]", re.IGNORECASE)
 _ENDS = re.compile(r"</html\s*>", re.IGNORECASE)
+_NO_LISTING = "open it in a browser: it may want a login; `s2l3a doctor URL` tells what it is"
 _PAUSES_S = (0.2, 0.6)
 """Waited before a listing that is none, or has nothing, is asked for again."""
 
@@ -36,6 +37,10 @@ _log = logging.getLogger(__name__)
 
 class _NoListingError(ArchiveError):
     """A page that may become a listing."""
+
+
+class EmptyFolderError(ArchiveError):
+    """A folder that is there, and lists nothing however often it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,7 @@ async def read_page(session: Session, url: str, *, may_be_empty: bool) -> tuple[
             "times: the server falters, or the folder is about to be filled. Try again later, or "
             f"ask for other years; {KEPT}."
         )
-        raise ArchiveError(msg)
+        raise EmptyFolderError(msg)
     return found or ()
 
 
@@ -147,11 +152,11 @@ def parse_listing(text: str, url: str) -> tuple[Entry, ...]:
             found[name] = Entry(name=name, size=_listed_size(content))
     _log.debug("%s: %d of %d links lead elsewhere", redact(url), names.count(None), len(names))
     if not _SAYS_SO.search(text) and not any(_OURS.fullmatch(name) for name in found):
-        msg = f"{redact(url)} is no directory listing; it begins {text[:80]!r}."
-        raise _NoListingError(msg)
+        msg = f"{redact(url)} is no directory listing; it begins {text[:80]!r}"
+        raise _NoListingError(msg, hint=_NO_LISTING)
     if _BEGINS.search(text) and not _ENDS.search(text):
-        msg = f"the listing {redact(url)} ends early, with {text[-80:]!r}; try again later."
-        raise _NoListingError(msg)
+        msg = f"the listing {redact(url)} ends early, with {text[-80:]!r}"
+        raise _NoListingError(msg, hint="try again later")
     return tuple(found.values())
 
 

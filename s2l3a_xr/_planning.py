@@ -36,7 +36,7 @@ def plan_array(da: xr.DataArray) -> pd.DataFrame:
     if found is None:
         msg = (
             "there is nothing to plan: the array's pixels have been computed, or do not come "
-            "from one open_l3a."
+            "from one open_l3a; ask the array that was opened."
         )
         raise SelectionError(msg)
     request, reads = found

@@ -18,8 +18,10 @@ from faultserver import FaultServer
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from s2l3a_xr import _listing
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._tiles import SIDE_M, tile_named
+from s2l3a_xr._transport import _patience
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,6 +74,13 @@ def _network_if_marked(request: pytest.FixtureRequest) -> Iterator[None]:
         _network_allowed.set()
     yield
     _network_allowed.clear()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again as often as ever, and ten times as soon."""
+    monkeypatch.setattr(_patience, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(_listing, "_PAUSES_S", (0.01, 0.02))
 
 
 @pytest.fixture(scope="session")

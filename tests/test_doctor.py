@@ -24,7 +24,7 @@ from faultserver import FaultServer
 
 from s2l3a_xr import Transport
 from s2l3a_xr._cli import main
-from s2l3a_xr._doctor import MOST_BYTES, MOST_REQUESTS, Report, _checks, examine
+from s2l3a_xr._doctor import MOST_BYTES, MOST_REQUESTS, Report, _checks, _examination, examine
 from s2l3a_xr._doctor._evidence import Evidence
 from s2l3a_xr._doctor._report import finding
 from s2l3a_xr._errors import SelectionError
@@ -181,6 +181,18 @@ def test_a_header_without_end_is_given_up(begin, drip):
             stopped.set()
     assert not report.is_readable
     assert "header of the answer was not complete after 1.5 s" in report.text()
+
+
+def test_a_server_that_drips_is_looked_at_for_so_long_and_no_longer(sample_root, path, monkeypatch):
+    monkeypatch.setattr(_examination, "MOST_S", 2.0)
+    with FaultServer(sample_root, many=True) as slow:
+        url = slow.url("drip:0.2", count=float("inf"), scope="tile", path=path)
+        report = examine(url, Transport(idle_timeout_s=1.0, give_up_s=2.0))
+        taken = [entry.received for entry in slow.log(url)]
+    assert max(taken) - min(taken) < 4
+    assert report.seconds < 45
+    assert not report.is_readable
+    assert "not asked: this server has taken long enough" in report.text()
 
 
 def test_one_range_after_the_other_where_several_do_not_come(sample_root, path):

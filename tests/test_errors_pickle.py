@@ -85,6 +85,18 @@ def test_no_text_of_a_server_takes_longer_than_it_is_long(run):
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize(
+    "kind", [_errors.TransportError, _errors.FormatError, _errors.FileChangedError]
+)
+def test_no_text_of_a_server_takes_the_place_of_the_next_step(kind):
+    for status in (None, 403):
+        error = pickle.loads(
+            pickle.dumps(kind("it said: go away; now", url="http://x.invalid/a", status=status))
+        )
+        assert error.hint
+        assert str(error).endswith(f"; {error.hint}")
+
+
 def test_what_is_known_is_not_overwritten():
     error = _errors.FormatError("broken", band="B2").at(band="B3", month="2021-03")
     assert (error.band, error.month, error.tile) == ("B2", "2021-03", None)

@@ -31,7 +31,6 @@ from s2l3a_xr import (
     S2L3AError,
     StacArchive,
     Transport,
-    _listing,
     open_l3a,
     search_l3a,
 )
@@ -41,6 +40,8 @@ from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import SAMPLE_AOI, Fault
 from s2l3a_xr._stac._links import LinkRefusedError, Links
 from s2l3a_xr._transport import run_with_session
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 NAME = "SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-2"
 FILE = f"{NAME}_FRC_B4.tif"
@@ -57,6 +58,7 @@ class Site:
     def __init__(self):
         self.pages = {}
         self.asked = []
+        self.cookies = []
         self.connections = 0
         self.sent = 0
         site = self
@@ -64,6 +66,7 @@ class Site:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 site.asked.append(self.path)
+                site.cookies.append(self.headers.get("Cookie", ""))
                 site.answer(self)
 
             do_POST = do_GET  # noqa: N815 - the library's names
@@ -116,11 +119,6 @@ def _nothing_remembered(monkeypatch):
     """Give each test a session of its own: a port that comes again was another server before."""
     fresh = replace(QUICK, cache_bytes=QUICK.cache_bytes + next(_COUNTER))
     monkeypatch.setattr(sys.modules[__name__], "QUICK", fresh)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(_listing, "_PAUSES_S", (0.01, 0.02))
 
 
 @pytest.fixture
@@ -395,6 +393,34 @@ def test_71_an_empty_listing_of_a_folder_that_is_there_is_an_error(site, folder,
     assert not isinstance(caught.value, MissingError)
     site.pages[folder] = page(*links(NAME + "/", "2021/"))
     assert ask(site.url, method, *args)  # not remembered
+
+
+def test_71_an_empty_last_year_that_nobody_asked_for_stops_nobody(site):
+    site.pages["/files/"] = page(*links("32/"))
+    site.pages["/files/32/U/PC/"] = page(*links("2020/", "2021/", "2022/"))
+    site.pages[f"{YEAR}{NAME}/"] = page(*links(f"{NAME}_FRC_B4.tif"))
+    named = {y: f"/files/32/U/PC/{y}/" for y in (2020, 2021, 2022)}
+    site.pages |= {
+        named[2020]: page(*links(NAME.replace("2021", "2020") + "/")),
+        named[2021]: page(*links(NAME + "/")),
+        named[2022]: page(),
+    }
+
+    def find(**wishes):
+        return search_l3a(AOI, bands="B4", archive=site.url, verify=False, **wishes)
+
+    with pytest.warns(MissingWarning, match="32UPC in 2022 is there, but lists nothing"):
+        assert find(months=3).months == ((2020, 3), (2021, 3))
+    with pytest.warns(MissingWarning, match="32UPC in 2022 is there, but lists nothing"):
+        assert find(time="2021-03/..").months == ((2021, 3),)
+    with pytest.raises(ArchiveError, match="2022/ is there, but its listing names nothing"):
+        find(years=2022)
+    site.pages |= {
+        named[2021]: page(),
+        named[2022]: page(*links(NAME.replace("2021", "2022") + "/")),
+    }
+    with pytest.raises(ArchiveError, match="2021/ is there, but its listing names nothing"):
+        find(months=3, transport=QUICK)  # the others remember what was there
 
 
 def test_71_a_folder_that_is_not_there_is_nothing(site):
@@ -704,6 +730,7 @@ def hostile_names(monkeypatch):
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return own
 
 
 def told_by(work):
@@ -810,6 +837,28 @@ def test_76_names_are_judged_at_the_address_that_is_connected(host, canary):
     assert f"allowed_hosts=('{host}',)" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["moving.example", "allowed.example"])
+def test_76_a_named_host_that_was_public_leads_nowhere_else(name, canary, hostile_names):
+    mine = Transport(allowed_hosts=("allowed.example",), max_attempts=2)
+
+    def at(address):
+        async def resolve(session):
+            connector = session.http.client.session(only_public=False).connector
+            return [found["host"] for found in await connector._resolver.resolve(name, 80)]
+
+        hostile_names[name] = [address]
+        return run_with_session(mine, resolve) == [address]
+
+    assert at("9.9.9.9")
+    if name == "allowed.example":
+        assert at("127.0.0.1")
+        return
+    hostile_names[name] = ["127.0.0.1"]
+    with pytest.raises(ReadError, match=r"was at a public address, and is now .* 127\.0\.0\.1"):
+        run_with_session(mine, lambda s: s.http.fetch(f"http://{name}:{canary.port}/files/", cap=9))
+    assert at("9.9.9.9")
+
+
 def test_76_a_name_that_is_allowed_may_be_here(site, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", _to_loopback(socket.getaddrinfo))
     site.pages["/files/x"] = b"there"
@@ -823,6 +872,54 @@ def _to_loopback(real):
     return lambda host, *args, **more: real(
         "127.0.0.1" if host == "inside.example" else host, *args, **more
     )
+
+
+def test_cookies_go_back_to_the_host_that_set_them_alone(site, hostile_names):
+    for name in ("a.here.example", "b.here.example", "example"):
+        hostile_names[name] = ["127.0.0.1"]
+    headers = {"Set-Cookie": "all=1; Domain=example; Path=/"}
+    site.pages |= {"/files/wide": (200, b"x", headers), "/files/x": b"x"}
+    site.pages["/files/own"] = (200, b"x", {"Set-Cookie": "own=2; Path=/"})
+
+    def fetch(host, page):
+        url = f"http://{host}:{site.port}/files/{page}"
+        run_with_session(QUICK, lambda s: s.http.fetch(url, cap=9))
+
+    for host, page in (
+        ("a.here.example", "wide"), ("a.here.example", "own"), ("a.here.example", "x"),
+        ("b.here.example", "x"), ("example", "x"), ("127.0.0.1", "own"), ("127.0.0.1", "x"),
+    ):  # fmt: skip
+        fetch(host, page)
+    told = [sorted(filter(None, re.split("; ?", cookie))) for cookie in site.cookies]
+    assert told == [[], ["all=1"], ["all=1", "own=2"], [], [], [], ["own=2"]]
+
+
+@pytest.mark.parametrize(
+    ("begin", "told"),
+    [(b"SSH-2.0-OpenSSH_9\r\n", "is no HTTP"), (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+     "is no HTTP"), (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", "is no HTTP")],
+)  # fmt: skip
+def test_what_is_no_http_is_told_as_such(begin, told):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(2**16)
+                        connection.sendall(begin)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/files/x"
+        with pytest.raises(ReadError, match=told) as caught:
+            run_with_session(QUICK, lambda s: s.http.fetch(url, (0, 9)))
+        assert caught.value.status is None
+        assert "message=" not in str(caught.value)
+        assert str(caught.value).count(url) == 1
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 # 77: JSON

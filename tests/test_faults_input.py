@@ -52,7 +52,7 @@ def silence():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        listener.settimeout(0.05)
+        listener.settimeout(0.01)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/S2_L3A_WASP/files/"
         with pytest.raises(TimeoutError):
             listener.accept()

@@ -33,6 +33,8 @@ from s2l3a_xr import (
 )
 from s2l3a_xr._tiles import tile_named
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 FILES = "S2_L3A_WASP/files/"
 CORNER, SHAPE = (1024, 2048), (1280, 2560)
 PART = (slice(10, 1270), slice(10, 500))
@@ -587,7 +589,7 @@ def test_one_connection_is_enough(site):
 
 def test_a_link_that_is_slow_is_not_dead(site):
     """Row 18: a 1/100 of a usual link, shared by all connections, without a single retry."""
-    site.bytes_per_s = 250_000
+    site.bytes_per_s = 400_000
     url = site.url(path=FILES)
     started = time.monotonic()
     check_pixels(opened(url, settings={"idle_timeout_s": 1.0}))

@@ -32,6 +32,7 @@ AOI = (11.68, 51.94, 11.74, 51.98)
 ASKED = {"time": "2021-04/2021-05", "bands": ["B4", "B5"]}
 SECRET = "wasp-s3cret"  # noqa: S105 - of nobody
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks of POSIX")
+long = pytest.mark.skipif(not os.environ.get("S2L3A_FAULTS"), reason="long; make faults runs it")
 
 
 def open_area(server, **options):
@@ -83,9 +84,18 @@ def test_two_processes_may_write_to_one_folder(server, tmp_path):
 # 94, 95: workers and clusters that die
 
 
+CHAOS = ("sys.exit", "graceful", "segfault")
+
+
+def at_length(value):
+    return pytest.param(value, marks=long)
+
+
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_changes_no_pixel_and_no_report(fresh_server, tmp_path):
+@pytest.mark.parametrize("mode", ["SIGKILL", *(at_length(m) for m in CHAOS)])
+def test_a_worker_killed_in_the_middle_changes_no_pixel_and_no_report(fresh_server, tmp_path, mode):
     distributed = pytest.importorskip("distributed")
+    chaos = pytest.importorskip("distributed.chaos")
     expected = open_area(fresh_server, bands=["B4", "B5", "B8"]).to_numpy()
     transport = Transport(max_attempts=2)
     da = open_area(
@@ -103,7 +113,15 @@ def test_a_worker_killed_in_the_middle_changes_no_pixel_and_no_report(fresh_serv
         future = client.compute(da)
         while not any(entry.path.endswith(".tif") for entry in fresh_server.log):
             time.sleep(0.01)
-        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGTERM if os.name == "nt" else 9)
+        first = {worker.pid for worker in cluster.workers.values()}
+        if mode == "SIGKILL":
+            os.kill(min(first), signal.SIGTERM if os.name == "nt" else 9)
+        else:
+            client.register_plugin(chaos.KillWorker(delay=0.2, mode=mode), name="kill")
+            while first <= {worker.pid for worker in cluster.workers.values()}:
+                time.sleep(0.05)
+            client.unregister_worker_plugin("kill")
+            cluster.scale(4)  # the nannies of some take it for the end
         value = future.result(timeout=60)
         rows = da.l3a.failures()
         paths = to_geotiff(da, tmp_path, progress=False)
@@ -467,7 +485,7 @@ def test_many_chunks_leave_nothing_behind(fresh_server):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("S2L3A_FAULTS"), reason="long; make faults runs it")
+@long
 def test_10000_chunks_leave_nothing_behind(fresh_server):
     told = flat_over(fresh_server, 5, 2000, 16)
     sys.stderr.write(f"\nRSS, descriptors, threads, tasks:\n{told}\n")

@@ -138,6 +138,27 @@ def test_a_waiting_host_is_no_silent_one(site):
     assert read(url, give_up_s=0.4).data == CONTENT[1000:3000]
 
 
+@pytest.mark.parametrize("count", [1, 60])
+def test_waits_are_announced_so_often_and_no_more(site, count):
+    """A host that only ever asks to wait: five times the longest wait in all, for everybody."""
+    url = site.url("s503ra:60", count=float("inf"), path="a.bin")
+    settings = {"max_retry_after_s": 0.25, "max_connections": 4, "max_attempts": 14}
+    ends, taken = settled(url, count, **settings)
+    assert all(end.status == 503 for end in ends)
+    assert any("only asks to wait" in end.reason for end in ends)
+    assert all("max_retry_after_s" in str(end) for end in ends if "only asks" in end.reason)
+    assert 0.9 < taken < 4  # 60 x 14 waits of 0.25 s would be minutes
+    assert len(site.log(url)) <= 6 * min(count, 4)
+    site.heal(url)
+    assert settled(url, 1, **settings)[0] == [CONTENT[1:50]]
+
+
+def test_waits_between_right_answers_are_no_end(site):
+    url = site.url("s503ra:0.3", count=1, path="a.bin")
+    ends, _ = settled(url, 12, max_retry_after_s=0.3, max_connections=1)
+    assert ends == [CONTENT[100 * i + 1 : 100 * i + 50] for i in range(12)]
+
+
 def test_what_drips_while_others_advance_is_cut(site, monkeypatch):
     monkeypatch.setattr(_hosts, "PATIENCE_S", 0.5)
     slow, quick = site.url("drip", path="a.bin"), site.url(path="a.bin")
@@ -170,11 +191,11 @@ def test_stalls_amid_answers_are_borne_no_longer_than_a_silent_host(site):
 
 
 def test_what_drips_alone_ends_too(site, monkeypatch):
-    monkeypatch.setattr(_hosts, "PATIENCE_S", 0.3)
-    url = site.url("drip:0.15", count=float("inf"), path="a.bin")
+    monkeypatch.setattr(_hosts, "PATIENCE_S", 0.2)
+    url = site.url("drip:0.1", count=float("inf"), path="a.bin")
     started = time.monotonic()
     with pytest.raises(TransportError, match=r"only \d+ bytes came in") as caught:
-        read(url, 1000, 60_000, idle_timeout_s=0.6)
+        read(url, 1000, 60_000, idle_timeout_s=0.4)
     assert caught.value.attempts == 3
     assert time.monotonic() - started < 15
 
@@ -183,7 +204,7 @@ def test_a_slow_link_is_borne_however_many_share_it(tmp_path, monkeypatch):
     monkeypatch.setattr(_hosts, "PATIENCE_S", 0.3)
     monkeypatch.setattr(_hosts, "PACE", 10_000_000)
     (tmp_path / "a.bin").write_bytes(CONTENT)
-    with FaultServer(tmp_path, bytes_per_s=60_000) as site:
+    with FaultServer(tmp_path, bytes_per_s=120_000) as site:
         url = site.url(path="a.bin")
 
         async def work(session):
@@ -194,7 +215,7 @@ def test_a_slow_link_is_borne_however_many_share_it(tmp_path, monkeypatch):
                 for reply, s in zip(replies, spans, strict=True)
             ]
 
-        assert all(run_with_session(Transport(idle_timeout_s=1.4), work))
+        assert all(run_with_session(Transport(idle_timeout_s=0.9), work))
         assert len(site.log(url)) < 20  # on a busy machine one may really fall silent
 
 

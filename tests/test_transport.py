@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -549,6 +550,27 @@ def test_connections_are_opened_ahead_and_no_more_than_allowed():
 
 def test_connections_that_can_not_be_opened_ahead_are_no_error():
     run_with_session(Transport(), lambda s: s.warm("http://127.0.0.1:9/", 2))
+
+
+def test_connections_opened_ahead_are_given_back_where_nobody_waits_for_them_any_more():
+    async def work(session):
+        connector = session.http.client.session(only_public=False).connector
+        job = asyncio.ensure_future(session.warm(url, 8))
+        held, until = [], time.monotonic() + 5
+        while not held and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+            held = [one for one in connector._acquired if hasattr(one, "is_connected")]
+        assert not job.done()
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+        await asyncio.sleep(0.05)
+        return len(held), len(connector._acquired)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:  # the others wait
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        held, left = run_with_session(Transport(max_connections=8), work)
+    assert held > 0
+    assert left == 0
 
 
 def test_requests_use_the_connections_opened_ahead(site):

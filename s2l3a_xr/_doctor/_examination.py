@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Sequence
@@ -33,10 +34,12 @@ from s2l3a_xr._places import check_address
 from s2l3a_xr._source import Header, Source, read_header
 from s2l3a_xr._tiff import HEADER_BYTES, SparseBytes, decode_block, parse_header
 from s2l3a_xr._tiles import tile_named
-from s2l3a_xr._transport import Probe, Prober, Session, Transport, is_http
+from s2l3a_xr._transport import Probe, Prober, Session, Transport, is_http, passing_session
 
 MOST_REQUESTS = 40
 MOST_BYTES = 8 * 2**20
+MOST_S = 90.0
+"""What is under way by then ends by the limits that reading has."""
 
 _IN_A_ROW = 6
 _AT_ONCE_BYTES = 32 * 2**10
@@ -47,7 +50,7 @@ _GHOST, _TRAILER = b"GDAL_STRUCTURAL_METADATA_SIZE=", b"BLOCK_TRAILER=LAST_4_BYT
 
 
 def examine(url: str, transport: Transport) -> Report:
-    """Look at how a server behaves, with at most 40 requests and about 8 MB.
+    """Look at how a server behaves, in at most 40 requests, 8 MB and two minutes.
 
     Parameters
     ----------
@@ -90,19 +93,16 @@ async def _examine(url: str, transport: Transport) -> Report:
     began = time.monotonic()
     # Its own connections, so that opening them is seen; nothing of it is kept on disk.
     settings = replace(transport, cache_dir=None, max_attempts=min(3, transport.max_attempts))
-    session = Session(settings)
-    others = session
-    prober = _prober(session)
-    try:
-        way = await find_file(prober, url)
-        probers = [prober]
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(passing_session(settings))
+        probers = [_prober(session)]
+        way = await find_file(probers[0], url)
         if way.file and way.host is not None:  # a catalogue's links are foreign
-            others = Session(settings.for_links(way.host))
-            probers.append(_prober(others, prober.requests))
-        findings, seen = await _look_at(others, probers[-1], way)
-    finally:
-        await session.http.close()
-        await others.http.close()
+            foreign = passing_session(settings.for_links(way.host))
+            session = await stack.enter_async_context(foreign)
+            taken_s = time.monotonic() - began
+            probers.append(_prober(session, probers[0].requests, taken_s))
+        findings, seen = await _look_at(session, probers[-1], way)
     busy = [probe for one in probers for probe in one.busy]
     return Report(
         url=redact(url),
@@ -116,9 +116,13 @@ async def _examine(url: str, transport: Transport) -> Report:
     )
 
 
-def _prober(session: Session, asked: int = 0) -> Prober:
+def _prober(session: Session, asked: int = 0, taken_s: float = 0.0) -> Prober:
     return Prober(
-        session.http, session.transport, most_requests=MOST_REQUESTS - asked, most_bytes=MOST_BYTES
+        session.http,
+        session.transport,
+        most_requests=MOST_REQUESTS - asked,
+        most_bytes=MOST_BYTES,
+        most_s=MOST_S - taken_s,
     )
 
 

@@ -13,7 +13,7 @@ from pystac_client import ItemSearch
 from pystac_client.stac_api_io import StacApiIO
 
 from s2l3a_xr._errors import ArchiveError, S2L3AError, redact
-from s2l3a_xr._stac._documents import fetch_text
+from s2l3a_xr._stac._documents import IN_CIRCLES, NO_CATALOGUE, fetch_text
 from s2l3a_xr._stac._items import Findings
 from s2l3a_xr._stac._links import Links
 from s2l3a_xr._transport import Session
@@ -115,8 +115,8 @@ class TransportIO(StacApiIO):
 
     def _keep_count(self, url: str, body: bytes | None) -> None:
         if (url, body) in self._asked:
-            msg = f"the STAC API goes in circles: its next page was read before ({redact(url)})."
-            raise ArchiveError(msg)
+            msg = f"the STAC API goes in circles: its next page was read before ({redact(url)})"
+            raise ArchiveError(msg, hint=IN_CIRCLES)
         if len(self._asked) >= self._most_pages:
             msg = (
                 f"the STAC API {redact(url)} has more than {self._most_pages} pages; ask for fewer "
@@ -171,8 +171,8 @@ def find_items(bridge: Bridge, links: Links, url: str, **query: Any) -> Findings
         raise
     except Exception as exc:  # pystac meets what it never met
         what = f"{type(exc).__name__}: {str(exc)[:300]}"
-        msg = f"the answer of the STAC API {redact(url)} can't be understood ({what})."
-        raise ArchiveError(msg) from exc
+        msg = f"the answer of the STAC API {redact(url)} can't be understood ({what})"
+        raise ArchiveError(msg, hint=NO_CATALOGUE) from exc
     if count < matched:
         findings.short.append(
             f"the STAC API said that {matched} items match, and gave {count}: some may be missing."

@@ -15,6 +15,10 @@ from s2l3a_xr._transport import Session, is_http
 
 _FRESH_S = 300.0
 
+NO_CATALOGUE = "see whether the address is a STAC catalogue's: `s2l3a doctor URL` tells what it is"
+IN_CIRCLES = "tell the catalogue's operator, or ask for fewer months at once"
+"""What helps where a catalogue's answers make no sense."""
+
 
 def fresh() -> int:
     """Give a number that stays the same for some minutes.
@@ -142,11 +146,11 @@ def parse_document(text: str, place: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        msg = f"{redact(place)} is no JSON that can be read ({exc}); it begins {text[:80]!r}."
-        raise ArchiveError(msg) from exc
+        msg = f"{redact(place)} is no JSON that can be read ({exc}); it begins {text[:80]!r}"
+        raise ArchiveError(msg, hint=NO_CATALOGUE) from exc
     if not isinstance(document, dict):
-        msg = f"{redact(place)} is JSON, but no object; it begins {text[:80]!r}."
-        raise ArchiveError(msg)
+        msg = f"{redact(place)} is JSON, but no object; it begins {text[:80]!r}"
+        raise ArchiveError(msg, hint=NO_CATALOGUE)
     return document
 
 
@@ -179,7 +183,7 @@ def _read_file(path: str, cap: int) -> str:
             data = file.read(cap + 1)
     except OSError as exc:
         msg = f"the STAC file {path} can't be read: {exc}"
-        raise ArchiveError(msg) from exc
+        raise ArchiveError(msg, hint="see whether it is there and may be read") from exc
     if len(data) > cap:
         msg = (
             f"the STAC file {path} is larger than {cap} bytes; cut it, or allow more with "

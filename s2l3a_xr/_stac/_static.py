@@ -12,7 +12,7 @@ from s2l3a_xr._errors import ArchiveError, GoneError, SelectionError, redact
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._api import COLLECTION, license_of
-from s2l3a_xr._stac._documents import fresh, get_document, links_of
+from s2l3a_xr._stac._documents import IN_CIRCLES, NO_CATALOGUE, fresh, get_document, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
 from s2l3a_xr._stac._links import LinkRefusedError, Links
 from s2l3a_xr._transport import Session, is_http
@@ -145,8 +145,8 @@ class _Walk:
                 self._take_item(item, base)
             return self._next_page(document, base)
         if kind not in _TYPES and "links" not in document:
-            msg = f"{redact(base) or 'archive='} is no STAC object: its type is {kind!r}."
-            raise ArchiveError(msg)
+            msg = f"{redact(base) or 'archive='} is no STAC object: its type is {str(kind)[:80]!r}"
+            raise ArchiveError(msg, hint=NO_CATALOGUE)
         if kind == "Collection" and isinstance(document.get("license"), str):
             self.license = str(document["license"])
         return [
@@ -181,8 +181,8 @@ class _Walk:
         self._pages += 1
         most = self.session.transport.max_pages
         if page in self._seen:
-            msg = f"the STAC search goes in circles: its next page was read before ({page})."
-            raise ArchiveError(msg)
+            msg = f"the STAC search goes in circles: its next page was read before ({page})"
+            raise ArchiveError(msg, hint=IN_CIRCLES)
         if self._pages >= most:
             msg = (
                 f"the STAC search has more than {most} pages, the last {page}; search for less at "

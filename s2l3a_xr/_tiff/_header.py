@@ -185,7 +185,7 @@ def _image(directory: Directory, block_cap: int, *, has_place: bool) -> Image:
     if min(width, height, block_width, block_height) < 1 or size > block_cap:
         msg = (
             f"the TIFF's {width} x {height} pixels in blocks of {block_width} x {block_height}, "
-            f"{size} bytes each, are not read; Transport(max_block_bytes={block_cap}) allows less"
+            f"{size} bytes each, are not read, Transport(max_block_bytes={block_cap}) allows less"
         )
         raise FormatError(msg)
     return Image(
@@ -211,8 +211,8 @@ def _packing(directory: Directory, dtype: np.dtype[Any]) -> tuple[int, int]:
     if codec not in DEFLATES | {NONE, LZW, ZSTD, OLD_ZSTD}:
         known = _CODEC_NAMES.get(codec, "unknown")
         msg = (
-            f"the TIFF's compression {codec} ({known}; {tag_name(259)}) is not read; deflate, LZW, "
-            "zstd, none are"
+            f"the TIFF's compression {codec} ({known}; {tag_name(259)}) is not read, only deflate, "
+            "LZW, zstd and none are"
         )
         raise FormatError(msg)
     if predictor not in {NO_PREDICTOR, HORIZONTAL, FLOAT}:

@@ -2,7 +2,13 @@
 
 from s2l3a_xr._transport._guard import check_host
 from s2l3a_xr._transport._probe import Peer, Probe, Prober
-from s2l3a_xr._transport._session import Session, is_http, is_local, run_with_session
+from s2l3a_xr._transport._session import (
+    Session,
+    is_http,
+    is_local,
+    passing_session,
+    run_with_session,
+)
 from s2l3a_xr._transport._settings import Reply, Transport
 
 __all__ = [
@@ -15,5 +21,6 @@ __all__ = [
     "check_host",
     "is_http",
     "is_local",
+    "passing_session",
     "run_with_session",
 ]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from http.cookies import Morsel
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.typedefs import LooseCookies
 from yarl import URL
 
 from s2l3a_xr._errors import TransportError, redact
 from s2l3a_xr._transport._answer import take_answer
-from s2l3a_xr._transport._guard import PublicResolver, check_host
+from s2l3a_xr._transport._guard import GuardedResolver, check_host
 from s2l3a_xr._transport._hosts import Attempt
 from s2l3a_xr._transport._settings import Reply, Transport
 from s2l3a_xr._transport._wish import PassingError, Wish
@@ -26,10 +29,33 @@ _CERTIFICATE_HINT = (
 )
 _NAME_HINT = "see whether the name is right and the network there, or try again later"
 _PROXY_HINT = "HTTPS_PROXY or HTTP_PROXY name it, and NO_PROXY hosts to be asked without it"
+_DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
 _LONGEST_REASON = 500
 """Characters of what aiohttp says; it quotes all that it could not read."""
 _DOCUMENT_PATIENCE = 3
 """A catalogue searches, and may let clients queue, before it answers."""
+
+
+class HostCookies(aiohttp.CookieJar):
+    """Cookies that go back to the very host that set them, and nowhere else.
+
+    aiohttp knows no public suffixes: any host could set some for all of ``.de``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(unsafe=True)  # hosts that are numbers have cookies too
+
+    def update_cookies(self, cookies: LooseCookies, response_url: URL = URL()) -> None:  # noqa: B008 - aiohttp's
+        """Take what aiohttp before 3.12 has read."""
+        for _, cookie in cookies.items() if isinstance(cookies, Mapping) else cookies:
+            if isinstance(cookie, Morsel):
+                cookie["domain"] = ""
+        super().update_cookies(cookies, response_url)
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        """Take what a host sets."""
+        alone = [_DOMAIN.sub("", header) for header in headers]
+        super().update_cookies_from_headers(alone, response_url)
 
 
 class Client:
@@ -112,19 +138,23 @@ class Client:
             return
         loop = asyncio.get_running_loop()
 
-        async def open_one() -> aiohttp.connector.Connection:
+        opened: list[aiohttp.connector.Connection] = []
+
+        async def open_one() -> None:
             request = aiohttp.ClientRequest("GET", URL(url), loop=loop, session=client)
-            return await connector.connect(request, [], client.timeout)
+            opened.append(await connector.connect(request, [], client.timeout))
 
         wanted = [open_one() for _ in range(min(count, self._transport.max_connections))]
-        for opened in await asyncio.gather(*wanted, return_exceptions=True):
-            if not isinstance(opened, BaseException):
-                opened.release()
+        try:  # held together, or one would be opened and lent to all
+            await asyncio.gather(*wanted, return_exceptions=True)
+        finally:  # whoever wants them may be cancelled meanwhile
+            for connection in opened:
+                connection.release()
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in self._clients.values():
-            await client.close()
+        # At once: whoever is interrupted a second time meanwhile would leave the others open.
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
 
     def session(self, *, only_public: bool) -> aiohttp.ClientSession:
         """Give aiohttp's session.
@@ -140,8 +170,8 @@ class Client:
             Always the same.
         """
         if only_public not in self._clients:
-            if self._cookies is None:  # hosts that are numbers have cookies too
-                self._cookies = aiohttp.CookieJar(unsafe=True)
+            if self._cookies is None:
+                self._cookies = HostCookies()
             self._clients[only_public] = aiohttp.ClientSession(
                 auto_decompress=False,
                 read_bufsize=2**20,
@@ -149,8 +179,8 @@ class Client:
                     limit=0,
                     limit_per_host=self._transport.max_connections,
                     ttl_dns_cache=300,
-                    resolver=(
-                        PublicResolver(self._transport.allowed_hosts) if only_public else None
+                    resolver=GuardedResolver(
+                        self._transport.allowed_hosts, only_public=only_public
                     ),
                 ),
                 cookie_jar=self._cookies,
@@ -239,6 +269,9 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
     except TimeoutError as exc:
         msg = f"no byte came for {idle_s:g} s"
         raise PassingError(msg, kind="silence") from exc
+    except aiohttp.ClientResponseError as exc:  # its text has a status that no server sent
+        msg = f"the server's answer is no HTTP: {exc.message[:_LONGEST_REASON]}"
+        raise PassingError(msg) from exc
     except (aiohttp.ClientError, OSError) as exc:
         msg = f"the connection broke: {str(exc)[:_LONGEST_REASON] or type(exc).__name__}"
         raise PassingError(msg) from exc

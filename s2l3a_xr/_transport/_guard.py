@@ -67,26 +67,40 @@ def check_host(url: str, allowed_hosts: Collection[str]) -> None:
         raise _refusal(host, host)
 
 
+def _moved(host: str, address: str) -> TransportError:
+    msg = f"{host} was at a public address, and is now said to be at {address}, which is none"
+    hint = (
+        f"if that is right, begin anew, or pass transport=Transport(allowed_hosts=({host!r},)) "
+        "(--allow-host)"
+    )
+    return TransportError(msg, hint=hint)
+
+
 def _refusal(host: str, address: str) -> TransportError:
     msg = f"a link or redirect leads to {host} at {address}, which is no public address"
     hint = f"if you trust it, pass transport=Transport(allowed_hosts=({host!r},)) (--allow-host)"
     return TransportError(msg, hint=hint)
 
 
-class PublicResolver(AbstractResolver):
+class GuardedResolver(AbstractResolver):
     """Finds the addresses of names, and refuses those that are not public.
 
-    The connection goes to the very addresses that were judged.
+    The connection goes to the very addresses that were judged. Where any address will do, a
+    name that was at public addresses stays there: whoever owns it could else send us anywhere.
 
     Parameters
     ----------
     allowed_hosts : collection of str
-        Hosts that may be anywhere.
+        Hosts that may be anywhere, at any time.
+    only_public : bool
+        Whether all others must be at public addresses from the beginning.
     """
 
-    def __init__(self, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, allowed_hosts: Collection[str], *, only_public: bool) -> None:
         self._inner = aiohttp.DefaultResolver()
         self._allowed = allowed_hosts
+        self._only_public = only_public
+        self._were_public: set[str] = set()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -95,9 +109,13 @@ class PublicResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         if host in self._allowed or host in _proxies():
             return found
-        for result in found:
-            if not is_public(result["host"]):
-                raise _refusal(host, result["host"])
+        private = next((r["host"] for r in found if not is_public(r["host"])), None)
+        if private is None:
+            self._were_public.add(host)
+        elif self._only_public:
+            raise _refusal(host, private)
+        elif host in self._were_public:
+            raise _moved(host, private)
         return found
 
     async def close(self) -> None:

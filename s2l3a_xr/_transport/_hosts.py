@@ -30,7 +30,11 @@ _FAIR_SHARE = 0.1
 
 _LOOK_S = 0.5
 
+_MOST_WAITS = 5
+"""So many times the longest announced wait is borne in all, while nothing right comes."""
+
 _SILENT_HINT = "try again later, or let Transport(give_up_s=...) wait longer"
+_BUSY_HINT = "try again later, or let Transport(max_retry_after_s=...) wait longer"
 
 asked_at: ContextVar[float] = ContextVar("asked_at", default=math.inf)
 """When the work that a request belongs to began."""
@@ -97,9 +101,11 @@ class Host:
         self._slots = asyncio.Semaphore(transport.max_connections)
         self._live: set[Attempt] = set()
         self._open_again = 0.0
+        self._shut_at: float | None = None
         # Silence counts while somebody waits for an answer: no idle time, no announced wait.
         self._silent_s, self._ticked = 0.0, 0.0
         self._given_up_at, self._is_doubtful = -math.inf, False
+        self._verdict: tuple[str, str, int | None] = ("", "", None)
         self._success_at = -math.inf
         self._quota, self._spent_at = 2 * transport.max_attempts, -math.inf
         self._finished, self._seen = 0, 0
@@ -114,6 +120,7 @@ class Host:
     def succeeded(self) -> None:
         """Note a right answer."""
         self._success_at = time.monotonic()
+        self._shut_at = None
         self._quota = 2 * self._transport.max_attempts
 
     def heard(self) -> None:
@@ -121,10 +128,16 @@ class Host:
         self._tick()
         self._silent_s, self._is_doubtful = 0.0, False
 
-    def shut(self, pause_s: float) -> None:
-        """Ask nothing for as long as the host announced."""
-        until = time.monotonic() + min(pause_s, self._transport.max_retry_after_s)
-        self._open_again = max(self._open_again, until)
+    def shut(self, pause_s: float, status: int | None) -> None:
+        """Ask nothing for as long as the host announced, unless it does so without end."""
+        now, longest_s = time.monotonic(), self._transport.max_retry_after_s
+        self._open_again = max(self._open_again, now + min(pause_s, longest_s))
+        if self._shut_at is None:
+            self._shut_at = now
+        if self._open_again - self._shut_at > _MOST_WAITS * longest_s:
+            asked_s = now - self._shut_at
+            self._shut_at, self._open_again = None, now
+            self._give_up(f"only asks to wait, for {asked_s:.0f} s by now", _BUSY_HINT, status)
 
     def may_retry(self) -> bool:
         """Tell whether a failed request may be tried again.
@@ -227,19 +240,20 @@ class Host:
         self._seen = received
         self._tick()
         if self._silent_s >= self._limit_s:
-            self._give_up()
+            self._is_doubtful, self._silent_s = True, 0.0
+            self._give_up("is silent: no byte came from it to any request", _SILENT_HINT)
         else:
             self._compare_paces(received)
         self._timer = asyncio.get_running_loop().call_later(self._next_look(), self._look)
 
-    def _give_up(self) -> None:
-        self._given_up_at, self._is_doubtful, self._silent_s = time.monotonic(), True, 0.0
+    def _give_up(self, why: str, hint: str, status: int | None = None) -> None:
+        self._given_up_at, self._verdict = time.monotonic(), (why, hint, status)
         for attempt in self._live:
             attempt.cut(self._given_up())
 
     def _given_up(self) -> TransportError:
-        msg = f"{self.name} is silent: no byte came from it to any request"
-        return TransportError(msg, hint=_SILENT_HINT)
+        why, hint, status = self._verdict
+        return TransportError(f"{self.name} {why}", hint=hint, status=status)
 
     def _compare_paces(self, received: int) -> None:
         """Cut late requests that do not advance while others do, or all but stand still."""

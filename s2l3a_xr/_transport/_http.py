@@ -276,7 +276,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 answer = await self.client.ask(url, wish, attempt, is_foreign=is_foreign)
             except PassingError as exc:
                 if exc.pause_s is not None:
-                    host.shut(exc.pause_s)
+                    host.shut(exc.pause_s, exc.status)
                 raise
         if isinstance(answer, Reply) and wish.known is not None and not host.has_warned:
             host.has_warned = True

@@ -104,6 +104,8 @@ class Prober:
         Its settings.
     most_requests, most_bytes : int
         Beyond which nothing is asked any more.
+    most_s : float
+        After which nothing is asked any more.
     """
 
     def __init__(
@@ -113,10 +115,12 @@ class Prober:
         *,
         most_requests: int,
         most_bytes: int,
+        most_s: float,
     ) -> None:
         self._client = http.client
         self._transport = transport
         self._most = (most_requests, most_bytes)
+        self._until = time.monotonic() + most_s
         self._patience = _PATIENCE
         self.requests = 0
         self.bytes = 0
@@ -298,6 +302,9 @@ class Prober:
     def _spend(self) -> None:
         if self.requests >= self._most[0] or self.bytes >= self._most[1]:
             msg = "not asked: enough was asked of this server"
+            raise TransportError(msg)
+        if time.monotonic() > self._until:
+            msg = "not asked: this server has taken long enough"
             raise TransportError(msg)
 
     def _told(self, exc: Exception) -> str:

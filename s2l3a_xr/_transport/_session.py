@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -279,7 +280,8 @@ async def _call(fs: fsspec.AbstractFileSystem, method: str, *args: Any, **kwargs
 
 
 _sessions: dict[Transport, Session] = {}
-_inherited: list[dict[Transport, Session]] = []
+_passing: set[Session] = set()
+_inherited: list[tuple[Session, ...]] = []
 
 
 def _leave_to_parent() -> None:
@@ -287,8 +289,9 @@ def _leave_to_parent() -> None:
 
     Parent and child share one epoll set: a connection closed here would fall silent there.
     """
-    _inherited.append(dict(_sessions))
+    _inherited.append((*_sessions.values(), *_passing))
     _sessions.clear()
+    _passing.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -330,9 +333,33 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
     return run(job())
 
 
+@contextlib.asynccontextmanager
+async def passing_session(transport: Transport) -> AsyncIterator[Session]:
+    """Give a session that nobody else uses, and close it afterwards.
+
+    Parameters
+    ----------
+    transport : Transport
+        The settings.
+
+    Yields
+    ------
+    Session
+        Of the running loop.
+    """
+    session = Session(transport)
+    _passing.add(session)  # closed with the loop, where closing is interrupted
+    try:
+        yield session
+    finally:
+        await session.http.close()
+        _passing.discard(session)
+
+
 async def _close_sessions() -> None:
     here = asyncio.get_running_loop()
-    ours = [session for session in _sessions.values() if session.loop is here]
+    ours = [session for session in (*_sessions.values(), *_passing) if session.loop is here]
+    _passing.difference_update(ours)
     for session in ours:
         if _sessions.get(session.transport) is session:
             del _sessions[session.transport]
