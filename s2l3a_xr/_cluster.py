@@ -133,13 +133,16 @@ def check_cluster(client: Any = None, *, timeout_s: float = 30.0) -> dict[str, s
         }
         workers = client.run(question, on_error="return", callback_timeout=timeout_s)
     except TimeoutError as exc:
-        msg = f"the cluster's scheduler or a worker did not answer within {timeout_s:g} s; see its logs."
+        msg = f"the scheduler or a worker did not answer within {timeout_s:g} s; see their logs."
         raise S2L3AError(msg) from exc
     found |= {f"worker {address}": said for address, said in workers.items()}
     ours = own_version()
     wrong = [f"{where}: {said}" for where, said in found.items() if said != ours]
     if wrong:
-        msg = f"the client on {platform.node()} has s2l3a_xr {ours}, but {'; '.join(wrong)}; {VERSION_HINT}."
+        msg = (
+            f"the client on {platform.node()} has s2l3a_xr {ours}, but {'; '.join(wrong)}; "
+            f"{VERSION_HINT}."
+        )
         raise S2L3AError(msg)
     return found
 

@@ -17,7 +17,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from s2l3a_xr._cluster import check_version, own_version
-from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._errors import GoneError, ReadError, S2L3AError
 from s2l3a_xr._failures import home_folder, listen, report
 from s2l3a_xr._reading import read_request
 from s2l3a_xr._request import Request
@@ -68,7 +68,7 @@ class L3AArray(BackendArray):
         """Name the request without its URLs: workers log the arguments of tasks that fail."""
         return f"<L3AArray of request {self.token}>"
 
-    def __reduce__(self) -> tuple[Callable[..., L3AArray], tuple[str, str, bytes, str]]:
+    def __reduce__(self) -> tuple[Callable[..., L3AArray | _Refused], tuple[str, str, bytes, str]]:
         self.announce()  # it may be on its way to a cluster
         packed = pickle.dumps(self.request, pickle.HIGHEST_PROTOCOL)
         home = self.home or home_folder()
@@ -143,9 +143,30 @@ class L3AArray(BackendArray):
         report(self.token, errors, home=self.home, quiet=missing == "keep")
 
 
-def _unpack(version: str, origin: str, packed: bytes, home: str) -> L3AArray:
+class _Refused:
+    """In the place of an array that another version pickled: an error where it is read.
+
+    Raised by unpickling, it would end a dask worker, and the next one, before anybody sees it.
+    """
+
+    def __init__(self, error: S2L3AError) -> None:
+        self._error = error
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        raise self._error
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):  # what pickle and copy look for
+            raise AttributeError(name)
+        raise self._error
+
+
+def _unpack(version: str, origin: str, packed: bytes, home: str) -> L3AArray | _Refused:
     """Make the array again; the request is only looked at where the versions are equal."""
-    check_version(version, origin)
+    try:
+        check_version(version, origin)
+    except S2L3AError as exc:
+        return _Refused(exc)
     return L3AArray(pickle.loads(packed), None, home)  # noqa: S301 - within a pickle
 
 
