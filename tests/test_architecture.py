@@ -73,6 +73,8 @@ STAGES = (
     "_raster",
     "_volume",
     "_geotiff",
+    "_pieces",
+    "_jobs",
     "_export",
     "_indices",
     "_picture",
