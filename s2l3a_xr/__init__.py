@@ -36,6 +36,7 @@ from s2l3a_xr._errors import (
 
 if TYPE_CHECKING:
     from s2l3a_xr._buffer import buffer_aoi
+    from s2l3a_xr._cog import to_cog
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._extract import extract_l3a
     from s2l3a_xr._inventory import Inventory
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
+    from s2l3a_xr._zarr import to_zarr
 
 __all__ = [
     "AoiError",
@@ -72,7 +74,9 @@ __all__ = [
     "open_l3a",
     "save_archive",
     "search_l3a",
+    "to_cog",
     "to_geotiff",
+    "to_zarr",
 ]
 
 __version__ = "0.1.0"
@@ -86,7 +90,9 @@ _LOADED_WHEN_USED = {
     "open_l3a": "_open",
     "save_archive": "_mirror",
     "search_l3a": "_search",
+    "to_cog": "_cog",
     "to_geotiff": "_export",
+    "to_zarr": "_zarr",
 }
 
 

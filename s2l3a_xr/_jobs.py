@@ -147,13 +147,13 @@ def plan_jobs(
         Names can't be part of a file name, or collide.
     """
     days, names = days_of(cube), band_names(cube)
-    contents = _contents(cube, raster, how, origin)
+    contents = contents_of(cube, origin)
     return [
         Job(
             path=folder / f"s2_l3a_{day}_{name}.tif",
             time=i,
             band=j,
-            content=contents[i][j],
+            content=tokenize(contents[i][j], raster, how),
             name=name,
             source=origin.source(i, j) if origin is not None else None,
         )
@@ -219,19 +219,29 @@ def _check_unique(values: list[str], what: str) -> None:
         raise ExportError(msg)
 
 
-def _contents(
-    cube: xr.DataArray, raster: Raster, how: str, origin: Origin | None
-) -> list[list[str]]:
-    """Hash what each plane will hold, without reading it.
+def contents_of(cube: xr.DataArray, origin: Origin | None) -> list[list[str]]:
+    """Hash what each plane holds, without reading it.
 
     A plane that was only cut out of an opened array is told by its source files and place,
     whatever the other months and bands: a longer export finds the files of a shorter one.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        From `as_cube`.
+    origin : Origin or None
+        Where the pixels come from, where that is known.
+
+    Returns
+    -------
+    list of list of str
+        By time and band.
     """
     times, bands = range(cube.sizes["time"]), range(cube.sizes["band"])
     if origin is None:
         whole = tokenize(cube.data if cube.chunks else cube.to_numpy())
-        return [[tokenize(whole, raster, i, j, how) for j in bands] for i in times]
-    same = tokenize(raster, how, origin.rows, origin.columns, origin.request.pixels_of_a_plane)
+        return [[tokenize(whole, i, j) for j in bands] for i in times]
+    same = tokenize(origin.rows, origin.columns, origin.request.pixels_of_a_plane)
     return [
         [
             tokenize(same, origin.request.plane(int(origin.times[i, j]), int(origin.bands[i, j])))

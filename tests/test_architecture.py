@@ -75,6 +75,8 @@ STAGES = (
     "_geotiff",
     "_pieces",
     "_jobs",
+    "_journal",
+    "_zarr",
     "_export",
     "_indices",
     "_picture",
