@@ -56,12 +56,25 @@ def whole_file(target: Path) -> Iterator[Path]:
         with set_aside(target.parent) as folder:
             place = folder / target.name
             yield place
-            _settle(place)
-            place.replace(target)
-            _settle_folder(target.parent)
+            move_whole(place, target)
     except OSError as exc:
         msg = f"{target} can't be written: {exc}"
         raise ExportError(msg) from exc
+
+
+def move_whole(place: Path, target: Path) -> None:
+    """Bring a complete file to the disk and give it its name.
+
+    Parameters
+    ----------
+    place : Path
+        The file.
+    target : Path
+        Its name, on the same disk; what is there is replaced.
+    """
+    _settle(place)
+    place.replace(target)
+    _settle_folder(target.parent)
 
 
 @contextlib.contextmanager

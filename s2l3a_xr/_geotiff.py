@@ -243,13 +243,15 @@ def is_sound(path: Path) -> bool:
     return True
 
 
-def checksum_of(file: Any) -> int:  # noqa: ANN401 - rasterio is untyped
-    """Read all pixels of an open file, some rows at a time.
+def checksum_of(file: Any, band: int = 1) -> int:  # noqa: ANN401 - rasterio is untyped
+    """Read all pixels of an open file's band, some rows at a time.
 
     Parameters
     ----------
     file : rasterio.DatasetReader
         The file.
+    band : int, default 1
+        Which one.
 
     Returns
     -------
@@ -260,5 +262,5 @@ def checksum_of(file: Any) -> int:  # noqa: ANN401 - rasterio is untyped
     step = max(file.block_shapes[0][0], _ROWS_AT_ONCE)
     for top in range(0, file.height, step):
         rows = Window(0, top, file.width, min(step, file.height - top))
-        found = zlib.crc32(file.read(1, window=rows).data.cast("B"), found)
+        found = zlib.crc32(file.read(band, window=rows).data.cast("B"), found)
     return found

@@ -77,6 +77,7 @@ STAGES = (
     "_jobs",
     "_journal",
     "_zarr",
+    "_cog",
     "_export",
     "_indices",
     "_picture",
