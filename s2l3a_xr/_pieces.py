@@ -39,6 +39,8 @@ from s2l3a_xr._raster import Raster
 _CLASSIC_LIMIT = 4_000_000_000
 """Most bytes of a classic TIFF's blocks; the header comes on top."""
 
+_CACHE_BYTES = 64_000_000
+
 _OFFSETS, _COUNTS = frozenset({273, 324}), frozenset({279, 325})
 _NUMBERS = {3: "u2", 4: "u4", 16: "u8"}
 
@@ -252,18 +254,18 @@ def _join(
 
 def _blocks(row: Sequence[Piece], seen: _Seen, *, is_plain: bool) -> Iterator[bytes | memoryview]:
     """Give what a row of pieces adds to the file: its rows, or its tiles as they are packed."""
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(rasterio.open(piece.path, driver="GTiff")) for piece in row]
-        raws = [stack.enter_context(piece.path.open("rb")) for piece in row]
-        for tile_row, top in enumerate(range(0, row[0].raster.height, TILE_PX)):
+    for tile_row, top in enumerate(range(0, row[0].raster.height, TILE_PX)):
+        with contextlib.ExitStack() as stack:  # each time: GDAL keeps what it read of open files
+            files = [stack.enter_context(rasterio.open(piece.path)) for piece in row]
             rows = min(TILE_PX, row[0].raster.height - top)
             parts = [file.read(1, window=Window(0, top, file.width, rows)) for file in files]
             pixels = np.hstack(parts)
             seen.look(pixels)
             if is_plain:
                 yield pixels.data.cast("B")
-            else:
-                for file, raw in zip(files, raws, strict=True):
+                continue
+            for file, piece in zip(files, row, strict=True):
+                with piece.path.open("rb") as raw:
                     yield from _tiles(file, raw, tile_row)
 
 
@@ -306,14 +308,16 @@ def _with_tables(head: bytes, lengths: np.ndarray, begin: int) -> bytes:
 def _as_cog(joined: Path, place: Path, raster: Raster) -> None:
     """Have GDAL make overviews, and look at what it made: it keeps quiet when a disk is full."""
     options = {key: creation_options(raster, "cog")[key] for key in (*PROFILES["cog"], "predictor")}
-    rasterio.shutil.copy(joined, place, bigtiff="IF_SAFER", **options)
-    with rasterio.open(joined) as file:
-        expected = checksum_of(file)
-    with rasterio.open(place) as file:
-        found, levels = checksum_of(file), len(file.overviews(1))
-    for level in range(levels):
-        with rasterio.open(place, overview_level=level) as file:
-            checksum_of(file)
+    # By itself GDAL keeps a twentieth of the machine's memory of what it has read.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+        rasterio.shutil.copy(joined, place, bigtiff="IF_SAFER", **options)
+        with rasterio.open(joined) as file:
+            expected = checksum_of(file)
+        with rasterio.open(place) as file:
+            found, levels = checksum_of(file), len(file.overviews(1))
+        for level in range(levels):
+            with rasterio.open(place, overview_level=level) as file:
+                checksum_of(file)
     joined.unlink()
     if found != expected:
         msg = f"{place.name} can't be written: its pixels are not those written; is the disk full?"
