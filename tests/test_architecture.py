@@ -91,6 +91,7 @@ STAGES = (
     "_cli_options",
     "_cli_masks",
     "_cli_steps",
+    "_cli_export",
     "_cli_sample",
     "_cli_doctor",
     "_cli_pictures",
