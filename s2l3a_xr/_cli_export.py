@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +87,15 @@ def folder_of(out: str, form: str, *, is_needed: bool) -> Path:
 
 
 def export_as(
-    form: str, da: xr.DataArray, out: str, *, profile: Profile, yes: bool, **options: bool
-) -> Iterator[str]:
+    form: str,
+    da: xr.DataArray,
+    out: str,
+    *,
+    profile: Profile,
+    overwrite: bool,
+    yes: bool,
+    progress: bool,
+) -> list[str]:
     """Write an array, and name what was written.
 
     Parameters
@@ -101,26 +108,32 @@ def export_as(
         OUT as typed.
     profile : str
         What ``--profile`` says.
+    overwrite : bool
+        Whether what is something else may be replaced.
     yes : bool
         Whether it may be large.
-    **options : object
-        ``overwrite`` and ``progress``.
+    progress : bool
+        Whether there is a bar.
 
-    Yields
-    ------
-    str
+    Returns
+    -------
+    list of str
         Paths, or the store.
     """
     from s2l3a_xr import to_cog, to_geotiff, to_zarr  # noqa: PLC0415 - heavy; --help stays quick
 
-    if form == "zarr":
-        within_limit(lambda most: to_zarr(da, out, max_bytes=most, **options), yes=yes)
-        yield out
-        return
-
-    def write(most: float | None) -> list[Path]:
+    def write(most: float | None) -> list[str]:
+        if form == "zarr":
+            to_zarr(da, out, overwrite=overwrite, progress=progress, max_bytes=most)
+            return [out]
         if form == "cog":
-            return to_cog(da, out, together=True, max_bytes=most, **options)
-        return to_geotiff(da, out, profile=profile, max_bytes=most, **options)
+            paths = to_cog(
+                da, out, together=True, overwrite=overwrite, progress=progress, max_bytes=most
+            )
+        else:
+            paths = to_geotiff(
+                da, out, profile=profile, overwrite=overwrite, progress=progress, max_bytes=most
+            )
+        return [str(path) for path in paths]
 
-    yield from map(str, within_limit(write, yes=yes))
+    return within_limit(write, yes=yes)

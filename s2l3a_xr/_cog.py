@@ -15,7 +15,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from s2l3a_xr._disk import make_folder, move_whole, set_aside, sweep
+from s2l3a_xr._disk import make_folder, move_whole, set_aside, sweep, told
 from s2l3a_xr._errors import ExportError
 from s2l3a_xr._geotiff import checksum_of
 from s2l3a_xr._jobs import (
@@ -115,7 +115,7 @@ def to_cog(
     check_folder(folder, todo, raster, is_packed=True)
     watch = watch_failures(cube)
     pixels = _pixels(cube, origin, raster)
-    with set_aside(folder) as hidden:
+    with told(folder), set_aside(folder) as hidden:
         tasks = []
         for job in todo:
             plane = pixels[job.time] if together else pixels[job.time, job.band]
@@ -222,10 +222,10 @@ def _finish(packed: object, place: Path, job: Job, watch: Watch) -> str:  # noqa
     """Look at a file that odc-geo has written, say what it holds, and give it its name."""
     import tifffile  # noqa: PLC0415 - an optional extra
 
-    try:
+    tiff: Any
+    with told(job.path):
         with rasterio.open(place, driver="GTiff") as file:
             checksum = _checksum(file)
-        tiff: Any
         with tifffile.TiffFile(place, mode="r+") as tiff:
             # A tile that could not be packed is left out there without a word.
             if not all(min(page.databytecounts) for page in tiff.pages):
@@ -235,9 +235,4 @@ def _finish(packed: object, place: Path, job: Job, watch: Watch) -> str:  # noqa
                 for page in tiff.pages:
                     page.tags[270].overwrite(_SAID.format(job.content, checksum))
         move_whole(place, job.path)
-    except (OSError, rasterio.errors.RasterioError) as exc:
-        if isinstance(exc, ExportError):
-            raise
-        msg = f"{job.path} can't be written: {exc}"
-        raise ExportError(msg) from exc
     return str(job.path)

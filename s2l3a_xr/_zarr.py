@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import dask
 import dask.array
@@ -23,8 +21,8 @@ from dask.utils import parse_bytes
 
 from s2l3a_xr._chunks import DIMS
 from s2l3a_xr._cube import auto_chunks
-from s2l3a_xr._disk import make_folder
-from s2l3a_xr._errors import ExportError, S2L3AError
+from s2l3a_xr._disk import make_folder, told
+from s2l3a_xr._errors import ExportError
 from s2l3a_xr._jobs import Watch, chunked, contents_of, watch_failures
 from s2l3a_xr._journal import (
     GROUP,
@@ -46,6 +44,9 @@ _CHUNK_BYTES = 16 * 2**20
 
 _KEPT = ("_FillValue", "dtype", "scale_factor", "add_offset")
 """What of an array's encoding is about its values; all else is of the file it was read from."""
+
+_FILE_URL = re.compile(r"^file://(?:/(?=[A-Za-z]:))?")
+"""What stands before a path in a file's URL; a drive follows on Windows."""
 
 _UNFINISHED = "unfinished: regions are missing; the same to_zarr again writes them"
 
@@ -145,7 +146,7 @@ def to_zarr(
     layout = _layout(cube)
     origin = find_origin(chunked(cube))
     made_of = _made_of(cube, layout, sizes, origin)
-    with _told(place):
+    with told(place):
         journal = find_journal(place, made_of, overwrite=overwrite)
         regions = journal.regions if journal is not None else _region_sizes(cube, sizes)
         todo = every = _regions(cube, regions, origin)
@@ -167,18 +168,6 @@ def to_zarr(
         _finish(journal)
 
 
-@contextlib.contextmanager
-def _told(place: Place) -> Iterator[None]:
-    """Name the store where the system does not."""
-    try:
-        yield
-    except OSError as exc:
-        if isinstance(exc, S2L3AError):
-            raise
-        msg = f"{place} can't be written: {exc}"
-        raise ExportError(msg) from exc
-
-
 def _take_store(store: Any, options: Mapping[str, Any] | None) -> Place:  # noqa: ANN401
     try:
         from zarr.abc.store import Store  # noqa: PLC0415 - an optional extra
@@ -186,8 +175,8 @@ def _take_store(store: Any, options: Mapping[str, Any] | None) -> Place:  # noqa
         msg = 'Zarr stores need zarr (pip install "s2l3a_xr[io]").'
         raise ExportError(msg) from exc
     given = None if options is None else dict(options)
-    if isinstance(store, str) and store.startswith("file://"):
-        store = url2pathname(urlsplit(store).path)
+    if isinstance(store, str):
+        store = _FILE_URL.sub("", store)
     if isinstance(store, Store) or (isinstance(store, str) and "://" in store):
         return Place(store, given)
     folder = take_path(store, "store", ExportError)
@@ -348,7 +337,7 @@ def _write_region(
 ) -> None:
     """Write a region, and note it if nothing of it failed."""
     encoded = layout.encode(pixels)
-    with _told(journal.place):
+    with told(journal.place):
         journal.place.array(layout.name)[region.slices] = encoded
         if not watch.sees(region.sources):
             journal.note(region.number, zlib.crc32(encoded.data.cast("B")))
