@@ -188,7 +188,7 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     tiles = _home_tiles(aoi, inventory, homes)
     values = _values(array, aoi, tiles, names, method, compute=compute, progress=progress)
     dataset = _dataset(values, names, inventory, array, scaled=mask_and_scale)
-    labels = {"band": list(wanted), "feature": _names(features.index)}
+    labels: dict[str, Any] = {"band": list(wanted), "feature": _names(features.index)}
     return dataset.assign_coords(**labels, tile=("feature", tiles))
 
 
@@ -319,7 +319,7 @@ def _names(index: pd.Index) -> np.ndarray:
     """Name features as netCDF and Zarr can hold it."""
     if isinstance(index.dtype, pd.DatetimeTZDtype):
         index = index.tz_convert(None)
-    names = index.infer_objects().to_numpy()
+    names: np.ndarray = index.infer_objects().to_numpy()
     if names.dtype != object or pd.api.types.infer_dtype(index) == "string":
         return names
     return np.array([str(name) for name in names], dtype=object)
