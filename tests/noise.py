@@ -9,18 +9,17 @@ import shapely
 from s2l3a_xr._tiles import tile_named
 
 AT, SIDE = 1024, 2048
-_TILE = tile_named("32UPC")
-AREA = gpd.GeoSeries(
-    [
-        shapely.box(
-            _TILE.left + 10 * AT,
-            _TILE.top - 10 * (AT + SIDE),
-            _TILE.left + 10 * (AT + SIDE),
-            _TILE.top - 10 * AT,
-        )
-    ],
-    crs=_TILE.crs,
-)
+
+
+def square(at, side):
+    """Give a square of a tile's pixels as an area, whose first row and column is `at`."""
+    tile = tile_named("32UPC")
+    left, top = tile.left + 10 * at, tile.top - 10 * at
+    box = shapely.box(left, top - 10 * side, left + 10 * side, top)
+    return gpd.GeoSeries([box], crs=tile.crs)
+
+
+AREA = square(AT, SIDE)
 
 
 def lay_noise(root, lay_file, *, months=(5,), bands=("B4",)):
