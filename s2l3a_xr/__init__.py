@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s2l3a_xr import _accessor as _accessor
+from s2l3a_xr import _accessor_dataset as _accessor_dataset
 from s2l3a_xr._errors import (
     AoiError,
     AoiWarning,

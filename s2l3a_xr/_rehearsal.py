@@ -23,7 +23,7 @@ from s2l3a_xr._request import Request
 
 _CHOOSING_STEPS = frozenset(
     {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
-    | {"rechunk", "rechunk-merge", "rechunk-split"}
+    | {"rechunk", "rechunk-merge", "rechunk-split", "stack"}
 )
 """dask steps that choose pixels and change none."""
 
@@ -102,6 +102,10 @@ def _arrays_of(da: xr.DataArray) -> dict[str, L3AArray]:
                 if array is not None:
                     found[array.token] = array
     return found
+
+
+def _reads(layer: Any) -> bool:  # noqa: ANN401 - dask is untyped
+    return not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values())
 
 
 def _unwrap(node: object) -> L3AArray | None:
@@ -244,8 +248,11 @@ def find_origin(da: xr.DataArray) -> Origin | None:
         None where pixels may have been changed, or come from elsewhere.
     """
     array = find_array(da)
-    steps = {key_split(name).removeprefix("original-") for name in da.__dask_graph__().layers}
-    if array is None or not steps <= _CHOOSING_STEPS:
+    layers = da.__dask_graph__().layers
+    # xarray names what it reads as users do, and may decode there: that changes the type
+    read = {name for name, layer in layers.items() if _reads(layer)}
+    steps = {key_split(name) for name in layers if not {name, f"original-{name}"} & read}
+    if array is None or da.dtype != array.dtype or not steps <= _CHOOSING_STEPS:
         return None
     every = slice(None)
     return Origin(
@@ -273,7 +280,7 @@ def _probed(data: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any: 
     graph = data.__dask_graph__()
     layers = dict(graph.layers)
     for name, layer in layers.items():
-        if not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values()):
+        if _reads(layer):
             copies = {key: _with_probe(node, probe) for key, node in layer.items()}
             layers[name] = MaterializedLayer(copies)
     probed = HighLevelGraph(layers, graph.dependencies)
