@@ -158,8 +158,8 @@ def _variable(lazy: xr.Variable, request: Request, band: int, origin: Origin) ->
     kept = (*_OF_ONE, "scale_factor")
     variable = xr.Variable(
         lazy.dims,
-        lazy._data,
-        {k: v for k, v in attrs.items() if k in kept} | names,  # noqa: SLF001
+        lazy._data,  # noqa: SLF001 - stays lazy only this way
+        {k: v for k, v in attrs.items() if k in kept} | names,
     )
     times, _, rows, columns = resolve_chunks(alone, {})
     variable.encoding = {

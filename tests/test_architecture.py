@@ -70,6 +70,7 @@ STAGES = (
     "_open",
     "_dataset",
     "_backend",
+    "_references",
     "_virtual",
     "_progress",
     "_statistics",
