@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -227,7 +227,7 @@ def _codecs(layout: Layout) -> dict[str, Any]:
         packed = (imagecodecs.Lzw(),)
     else:
         packed = (ZstdCodec(),)
-    order = "big" if layout.byte_order == ">" else "little"
+    order: Literal["big", "little"] = "big" if layout.byte_order == ">" else "little"
     return {
         "filters": (imagecodecs.Delta(),) if layout.predictor == HORIZONTAL else (),
         "serializer": BytesCodec(endian=order if layout.dtype.itemsize > 1 else None),
@@ -314,9 +314,7 @@ def _table(variable: Variable) -> dict[str, np.ndarray]:
     return {"path": paths.ravel(), "offset": offsets.ravel(), "size": sizes.ravel()}
 
 
-def _array(
-    shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]
-) -> dict[str, Any]:
+def _array(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
     plain = {"order": "C", "compressor": None, "filters": None, "fill_value": None}
     return {"zarr_format": 2, "shape": shape, "chunks": chunks, "dtype": dtype.str, **plain}
 
@@ -328,7 +326,7 @@ def _filters(layout: Layout) -> dict[str, Any]:
     elif layout.compression == LZW:
         compressor = {"id": "imagecodecs_lzw"}
     else:
-        compressor = None if layout.compression == NONE else {"id": "zstd", "level": 3}
+        compressor = None if layout.compression == NONE else {"id": "zstd"}
     filters = None
     if layout.predictor == HORIZONTAL:
         sides = [1, layout.block_height, layout.block_width]

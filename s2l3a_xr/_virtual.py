@@ -94,14 +94,14 @@ def to_virtual(
     >>> import xarray as xr
     >>> from s2l3a_xr import search_l3a
     >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-    >>> folder = getfixture("virtual_folder")  # skips where the extra is not installed
+    >>> folder = getfixture("tmp_path")
     >>> aoi = (11.68, 51.94, 11.70, 51.96)
     >>> found = search_l3a(aoi, time="2021-05", bands=["B4"], archive=archive)
     >>> refs = to_virtual(found, folder / "refs.parquet", progress=False)
-    >>> options = {"fo": str(refs), "remote_protocol": "http"}
-    >>> ds = xr.open_zarr(
-    ...     "reference://", group="32UPC", storage_options=options, consolidated=False
-    ... )
+    >>> options = {
+    ...     "fo": str(refs), "remote_protocol": "http", "remote_options": {"asynchronous": True}
+    ... }
+    >>> ds = xr.open_zarr("reference://", group="32UPC", storage_options=options)
     >>> dict(ds.sizes)
     {'time': 1, 'y': 10980, 'x': 10980}
     """
@@ -194,9 +194,11 @@ def _write(
 
         for tile in sorted(by_tile):
             files = by_tile[tile]
-            found = run_with_session(
-                transport, lambda session, files=files: gather(read(session, f) for f in files)
-            )
+
+            async def read_all(session: Session, files: Sequence[Source] = files) -> list[Any]:
+                return await gather(read(session, file) for file in files)
+
+            found = run_with_session(transport, read_all)
             for group in _groups(inventory, [pair for pair in found if pair is not None]):
                 writer.add(group)
     return gone
