@@ -162,10 +162,13 @@ def _variable(lazy: xr.Variable, request: Request, band: int, origin: Origin) ->
         {k: v for k, v in attrs.items() if k in kept} | names,
     )
     times, _, rows, columns = resolve_chunks(alone, {})
+    cuts = dict(zip(lazy.dims, (times, rows, columns), strict=True))
     variable.encoding = {
+        # of axes that are not cut nothing is said: xarray warns of what cuts a preferred chunk
         "preferred_chunks": {
-            dim: sizes[0] if len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0] else sizes
-            for dim, sizes in zip(lazy.dims, (times, rows, columns), strict=True)
+            dim: sizes[0] if len({*sizes[:-1]}) == 1 and sizes[-1] <= sizes[0] else sizes
+            for dim, sizes in cuts.items()
+            if len(sizes) > 1
         },
         "grid_mapping": "spatial_ref",
     }

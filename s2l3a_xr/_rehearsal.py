@@ -287,10 +287,16 @@ def _probed(data: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any: 
     return dask.array.Array(probed, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
 
 
-def _with_probe(node: object, probe: Callable[[list[np.ndarray]], np.ndarray]) -> object:
-    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe."""
-    copied = copy.deepcopy(node)
-    array = _unwrap(copied)
-    if array is not None:
-        array.probe = probe
+def _with_probe(node: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any:  # noqa: ANN401
+    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe.
+
+    One by one: some of them say that a deep copy of them goes on sharing what is in them.
+    """
+    if _unwrap(node) is None:
+        return node
+    copied = copy.copy(node)
+    if isinstance(copied, L3AArray):
+        copied.probe = probe
+    else:
+        copied.array = _with_probe(node.array, probe)
     return copied
