@@ -13,6 +13,7 @@ from s2l3a_xr._errors import SelectionError
 if TYPE_CHECKING:
     import pandas as pd
 
+_DIMS = ("time", "band", "y", "x")
 _OF_ALL = ("_FillValue", "units")
 _WRITING = ("_FillValue", "dtype", "scale_factor", "grid_mapping")
 
@@ -67,12 +68,19 @@ class L3ADatasetAccessor:
             told = ", ".join(f"{name} {dtype}" for name, dtype in types.items())
             msg = f"bands of several types can't be one array ({told}); choose some: ds[[…]].l3a"
             raise SelectionError(msg)
+        from s2l3a_xr._rehearsal import find_origin  # noqa: PLC0415 - heavy, loaded when used
+
         first = next(iter(bands.values()))
         lazy = self._ds[list(bands)]
-        if not any(da.chunks for da in bands.values()):
+        is_cut = any(da.chunks for da in bands.values())
+        if not is_cut:
             lazy = lazy.chunk(first.encoding.get("preferred_chunks", -1))
         da = lazy.to_dataarray("band", name="s2_l3a")
-        da = da.transpose(*(dim for dim in ("time", "band", "y", "x") if dim in da.dims))
+        da = da.transpose(*(dim for dim in _DIMS if dim in da.dims))
+        origin = None if is_cut or da.ndim != len(_DIMS) else find_origin(da)
+        planes = origin.planes() if origin else None
+        if planes is not None:  # all bands in one task
+            da = da.copy(data=planes)
         labels = {
             kind: ("band", [band.attrs[kind] for band in bands.values()])
             for kind in ("common_name", "native_name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import inspect
 import json
@@ -241,13 +242,30 @@ def test_loading_the_engine_is_quick():
     ours = {name for name in done.stdout.split() if name.startswith("s2l3a_xr")}
     assert "s2l3a_xr._backend" in ours
     assert not {"s2l3a_xr._dataset", "s2l3a_xr._transport", "s2l3a_xr._aoi"} & ours
-    assert len(ours) <= 6, ours
+    assert len(ours) <= 7, ours
 
 
 @pytest.mark.parametrize("chunks", [None, {}])
 def test_pickled(opened, chunks):
     ds = opened(chunks=chunks)
     xr.testing.assert_identical(pickle.loads(pickle.dumps(ds)).load(), ds.load())
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_bands_are_read_at_once_where_they_may(fresh_server, scaled):
+    """`load` goes from variable to variable, `load_async` does not."""
+    ds = xr.open_dataset(
+        AOI, engine="s2l3a", archive=fresh_server.url, mask_and_scale=scaled, **ASKED
+    )
+    fresh_server.latency_s = 0.2
+    done = asyncio.run(ds.load_async())
+    asked = [entry for entry in fresh_server.log if entry.path.endswith(".tif")]
+    first = [next(e.path[-6:-4] for e in asked[i:]) for i in range(4)]
+    assert {"B4", "B8"} == set(first)  # headers of both before blocks of either
+    again = xr.open_dataset(
+        AOI, engine="s2l3a", archive=fresh_server.url, mask_and_scale=scaled, **ASKED
+    )
+    xr.testing.assert_identical(done, again.load())
 
 
 def test_plan_and_dataset_methods(opened, array, server, tmp_path):
