@@ -285,7 +285,8 @@ def _products(
 def _area(value: Any) -> bytes | None:  # noqa: ANN401 - of a foreign file
     if value is None:
         return None
-    shapes = [shapely.geometry.shape(shape) for shape in value]
+    with np.errstate(invalid="ignore"):  # what is no number is refused below
+        shapes = [shapely.geometry.shape(shape) for shape in value]
     for shape in shapes:
         if shape.geom_type not in {"Polygon", "MultiPolygon"} or shape.is_empty or shape.has_z:
             msg = f"its area holds a {shape.geom_type} that is no polygon in a plane"
