@@ -133,7 +133,7 @@ def to_virtual(
         raise ExportError(msg) from exc
     if gone:
         warn_user(
-            f"{gone} listed file(s) are gone from the archive; they are nodata in {target}.",
+            f"{len(gone)} listed file(s) are gone from the archive; they are nodata in {target}.",
             MissingWarning,
         )
     return target
@@ -288,13 +288,11 @@ def _variable(
 
 def _check_packing(source: Source, layout: Layout, first: Layout) -> None:
     """Refuse what one Zarr array can't say: several packings, shorter last strips."""
-    names = ("block_width", "block_height", "dtype", "compression", "predictor")
-    packings = [tuple(getattr(image, name) for name in names) for image in (layout, first)]
-    if packings[0] != packings[1]:
+    if (told := _packing(layout)) != (other := _packing(first)):
         msg = (
             f"the files of {source.band} in {source.tile.name} are packed in several ways, which "
-            f"no Zarr array can say ({packings[1]} and {packings[0]} of {source.month}); ask for "
-            "fewer months."
+            f"no Zarr array can say: {told} in {source.month}, elsewhere {other}; ask for fewer "
+            "months."
         )
         raise ExportError(msg)
     if not layout.is_tiled and layout.height % layout.block_height:
@@ -306,3 +304,10 @@ def _check_packing(source: Source, layout: Layout, first: Layout) -> None:
     if layout.predictor not in {NO_PREDICTOR, HORIZONTAL}:
         msg = f"the predictor {layout.predictor} of {source.band} has no codec of Zarr's."
         raise ExportError(msg)
+
+
+def _packing(layout: Layout) -> str:
+    return (
+        f"blocks of {layout.block_width} x {layout.block_height} {layout.dtype.str}, compression "
+        f"{layout.compression}, predictor {layout.predictor}"
+    )
