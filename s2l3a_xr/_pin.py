@@ -307,6 +307,8 @@ def check_format(head: Mapping[str, Any], form: str, version: int) -> None:
             f"its format is {head['format']!r}, version {head['version']!r}; this package reads "
             f"version {version} of {form!r} here, perhaps a newer one is needed"
         )
+        if str(head["format"]).startswith(MEMBER):
+            msg += ", and xr.open_dataset(…, engine='s2l3a') opens requests and inventories"
         raise ValueError(msg)
 
 

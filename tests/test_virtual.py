@@ -246,7 +246,9 @@ class _Conditional(http.server.SimpleHTTPRequestHandler):
             self.send_error(412)
             return
         data, total = path.read_bytes(), path.stat().st_size
-        first, last = (int(n) if n else None for n in self.headers["Range"][6:].split("-"))
+        first, last = (
+            int(n) if n else None for n in self.headers["Range"][6:].split(",")[0].split("-")
+        )
         if first is None:
             first, last = total - last, total - 1
         last = min(last if last is not None else total - 1, total - 1)
