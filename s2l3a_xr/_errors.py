@@ -268,6 +268,7 @@ class TransportError(ReadError):
 
 _LOGIN = "the server does not allow you in: log in, ask its operator, or use another archive"
 _HINTS: dict[object, str] = {
+    400: "the server takes this address for wrong: see whether a browser shows something there",
     401: _LOGIN,
     403: _LOGIN,
     407: "the proxy wants a login: name user and password in HTTPS_PROXY or HTTP_PROXY",
