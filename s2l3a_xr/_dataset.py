@@ -33,6 +33,7 @@ _CHANGEABLE = frozenset({"missing", "fail_on_error", "transport"})
 _OF_ONE = ("_FillValue", "long_name", "units", "request", "flag_values", "flag_masks",
            "flag_meanings", "comment")  # fmt: skip
 _JSON, _PARQUET = frozenset({".json", ".geojson"}), frozenset({".parquet", ".geoparquet"})
+_FOOTER_BYTES = 2**26
 _EPOCH = "1970-01-01"
 
 
@@ -111,7 +112,7 @@ def _kind(place: object) -> str:
         suffix = path.suffix.lower()
         if suffix not in _JSON | _PARQUET or not path.is_file():
             return "area"
-        data = path.read_bytes()
+        data = _text_of(path, suffix)
         if f'"{MEMBER}'.encode() not in data or suffix in _PARQUET:
             return "inventory" if f'"{MEMBER} inventory"'.encode() in data else "area"
         document = json.loads(data)
@@ -120,6 +121,14 @@ def _kind(place: object) -> str:
     if not isinstance(document, Mapping) or not isinstance(document.get(MEMBER), Mapping):
         return "area"
     return "request" if document[MEMBER].get("format") == f"{MEMBER} request" else "inventory"
+
+
+def _text_of(path: Path, suffix: str) -> bytes:
+    """Read what may tell a file of ours: of Parquet the end, where its metadata stand."""
+    with path.open("rb") as file:
+        if suffix in _PARQUET:
+            file.seek(max(0, path.stat().st_size - _FOOTER_BYTES))
+        return file.read()
 
 
 def _split(da: xr.DataArray, array: L3AArray) -> xr.Dataset:

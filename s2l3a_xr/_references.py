@@ -20,6 +20,7 @@ from s2l3a_xr._transport import is_http
 _RECORD_REFS = 10_000
 """References in one Parquet file."""
 
+_IN_THE_CLEAR = {"allow_http": "true"}
 _GROUP = {"zarr_format": 2}
 _DIMS = "_ARRAY_DIMENSIONS"
 """Where xarray looks for names of dimensions in Zarr format 2."""
@@ -131,7 +132,7 @@ class IcechunkWriter:
         config = icechunk.RepositoryConfig.default()
         for prefix in prefixes:
             store = (
-                icechunk.http_store({"allow_http": "true"})
+                icechunk.http_store(_IN_THE_CLEAR if prefix.startswith("http://") else None)
                 if is_http(prefix)
                 else icechunk.local_filesystem_store(prefix)
             )

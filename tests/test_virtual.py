@@ -115,6 +115,20 @@ def test_the_same_as_open_l3a(server, tmp_path, ending):
     np.testing.assert_array_equal(masked, fine.l3a.masked().sel(band="B4"))
 
 
+@every_kind
+def test_a_group_for_each_tile(server, tmp_path, ending):
+    found = search_l3a((11.95, 51.95, 13.6, 51.96), time="2021-05", bands="B5", archive=server.url)
+    assert len(found.tiles) > 1
+    store = to_virtual(found, tmp_path / f"l3a.{ending}", progress=False)
+    zones = set()
+    for tile in found.tiles:
+        ds = open_plainly(store, tile, mask_and_scale=False)
+        assert ds.sizes["x"] == 5490
+        assert ds.rio.crs == f"EPSG:326{tile[:2]}"
+        zones.add(tile[:2])
+    assert zones == {"32", "33"}
+
+
 LAYOUTS = {
     "predictor": {"predictor": 2},
     "lzw": {"compress": "LZW"},
