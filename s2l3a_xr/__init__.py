@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s2l3a_xr import _accessor as _accessor
+from s2l3a_xr import _accessor_dataset as _accessor_dataset
 from s2l3a_xr._errors import (
     AoiError,
     AoiWarning,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
+    from s2l3a_xr._virtual import to_virtual
 
 __all__ = [
     "AoiError",
@@ -73,6 +75,7 @@ __all__ = [
     "save_archive",
     "search_l3a",
     "to_geotiff",
+    "to_virtual",
 ]
 
 __version__ = "0.1.0"
@@ -87,6 +90,7 @@ _LOADED_WHEN_USED = {
     "save_archive": "_mirror",
     "search_l3a": "_search",
     "to_geotiff": "_export",
+    "to_virtual": "_virtual",
 }
 
 
