@@ -144,7 +144,9 @@ class L3AArray(BackendArray):
         report(self.token, errors, home=self.home, quiet=missing == "keep")
 
 
-def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) -> tuple[Any, ...]:
+def auto_chunks(
+    shape: Sequence[int], dtype: np.dtype[Any], limit: str | int, *, side: int = _UNCUT_PX
+) -> tuple[Any, ...]:
     """Choose chunks: time is split first, then band, then space.
 
     Many requests in flight decide how fast pixels come, so chunks are as large as dask's
@@ -158,6 +160,8 @@ def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) ->
         Of the pixels.
     limit : str or int
         Bytes of a chunk, such as ``"128 MiB"``.
+    side : int, default 8192
+        Most pixels of a chunk along y and x.
 
     Returns
     -------
@@ -172,7 +176,7 @@ def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) ->
     (1, 4, 4096, 4096)
     """
     times, bands, height, width = shape
-    height, width = min(height, _UNCUT_PX), min(width, _UNCUT_PX)
+    height, width = min(height, side), min(width, side)
     planes = max(1, parse_bytes(limit) // (height * width * dtype.itemsize))
     if planes >= bands:
         return min(times, planes // bands), bands, height, width

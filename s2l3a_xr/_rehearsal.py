@@ -171,11 +171,35 @@ class Origin:
     rows: np.ndarray
     columns: np.ndarray
 
-    def planes(self) -> dask.array.Array | None:
-        """Choose the same pixels anew, in chunks of whole planes.
+    def planes(self, side: int | None = None) -> dask.array.Array | None:
+        """Choose the same pixels anew, in chunks of whole planes or of large squares.
 
         However the array is cut, its planes are then read in as few tasks as
         ``array.chunk-size`` allows, and none is put together from parts.
+
+        Parameters
+        ----------
+        side : int, optional
+            Pixels of squares, each a chunk; whole planes by default.
+
+        Returns
+        -------
+        dask.array.Array or None
+            Dims (time, band, y, x); None where bands come from different months.
+        """
+        if side is not None:
+            return self.reopened((1, 1, side, side))
+        limit = dask.config.get("array.chunk-size")
+        shape = (*self.times.shape, self.rows.size, self.columns.size)
+        return self.reopened((*auto_chunks(shape, self.request.dtype, limit)[:2], -1, -1))
+
+    def reopened(self, sizes: tuple[int, ...]) -> dask.array.Array | None:
+        """Choose the same pixels anew, in other chunks.
+
+        Parameters
+        ----------
+        sizes : tuple of int
+            Of chunks along (time, band, y, x), -1 for all.
 
         Returns
         -------
@@ -188,13 +212,10 @@ class Origin:
         array = L3AArray(self.request)
         key = tuple(as_run(index) for index in (times, bands, self.rows, self.columns))
         lazy = indexing.LazilyIndexedArray(array, indexing.OuterIndexer(key))
-        chunks = auto_chunks(lazy.shape, array.dtype, dask.config.get("array.chunk-size"))
-        sizes = (*chunks[:2], -1, -1)
         name = f"planes-{tokenize(array.token, key, sizes)}"
         variable = xr.Variable(("time", "band", "y", "x"), lazy)
-        planes: dask.array.Array = variable.chunk(
-            dict(zip(variable.dims, sizes, strict=True)), name=name
-        ).data
+        chunked = variable.chunk(dict(zip(variable.dims, sizes, strict=True)), name=name)
+        planes: dask.array.Array = chunked.data
         return planes
 
     def source(self, time: int, band: int) -> tuple[str, str]:
