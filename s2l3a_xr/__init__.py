@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s2l3a_xr import _accessor as _accessor
+from s2l3a_xr import _accessor_dataset as _accessor_dataset
 from s2l3a_xr._errors import (
     AoiError,
     AoiWarning,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
+    from s2l3a_xr._virtual import to_virtual
     from s2l3a_xr._zarr import to_zarr
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "search_l3a",
     "to_cog",
     "to_geotiff",
+    "to_virtual",
     "to_zarr",
 ]
 
@@ -92,6 +95,7 @@ _LOADED_WHEN_USED = {
     "search_l3a": "_search",
     "to_cog": "_cog",
     "to_geotiff": "_export",
+    "to_virtual": "_virtual",
     "to_zarr": "_zarr",
 }
 

@@ -247,3 +247,41 @@ class L3AAccessor(MaskMethods, PictureMethods):
             progress=progress,
             max_bytes=max_bytes,
         )
+
+    def save_request(self, path: str | os.PathLike[str]) -> Path:
+        """Write the request that the array comes from to a file, to open it again.
+
+        The file says which pixels of which files make up the array that was opened, whichever
+        part of it this is: files, grid, area, bands, months, resampling, masks.
+        ``xr.open_dataset(path, engine="s2l3a")`` opens it, and asks no archive what it has.
+
+        Parameters
+        ----------
+        path : str or path
+            ``.json`` or ``.geojson``; GIS show the tiles. Passwords in URLs are left out.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        SelectionError
+            The pixels have been computed, or come from elsewhere.
+        ExportError
+            It can't be written.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> path = da.l3a.save_request(getfixture("tmp_path") / "request.json")
+        >>> list(xr.open_dataset(path, engine="s2l3a"))
+        ['B2', 'B3', 'B4', 'B8']
+        """
+        from s2l3a_xr._saved import save_request  # noqa: PLC0415 - heavy, loaded when used
+
+        return save_request(self._da, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +75,21 @@ class L3AArray(BackendArray):
         return indexing.explicit_indexing_adapter(  # type: ignore[no-any-return]
             key, self.shape, indexing.IndexingSupport.OUTER, self._read
         )
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        """Read without holding up others: ``ds.load_async()`` reads all bands at once.
+
+        Parameters
+        ----------
+        key : xarray.core.indexing.ExplicitIndexer
+            As for indexing.
+
+        Returns
+        -------
+        ndarray
+            The pixels.
+        """
+        return await asyncio.to_thread(self.__getitem__, key)
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         axes = [

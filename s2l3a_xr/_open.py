@@ -244,7 +244,9 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         request.check_layers("FLG")
     if max_masked is not None:
         request = clear_request(request, hidden, max_masked)
-    da = label_request(request, inventory, names, chunks=chunks, mask_and_scale=mask_and_scale)
+    da = label_request(
+        request, inventory.origin, names, chunks=chunks, mask_and_scale=mask_and_scale
+    )
     return da if like is None else label_like(da, like)
 
 

@@ -23,7 +23,7 @@ from s2l3a_xr._request import Request
 
 _CHOOSING_STEPS = frozenset(
     {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
-    | {"rechunk", "rechunk-merge", "rechunk-split"}
+    | {"rechunk", "rechunk-merge", "rechunk-split", "stack"}
 )
 """dask steps that choose pixels and change none."""
 
@@ -102,6 +102,10 @@ def _arrays_of(da: xr.DataArray) -> dict[str, L3AArray]:
                 if array is not None:
                     found[array.token] = array
     return found
+
+
+def _reads(layer: Any) -> bool:  # noqa: ANN401 - dask is untyped
+    return not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values())
 
 
 def _unwrap(node: object) -> L3AArray | None:
@@ -265,8 +269,11 @@ def find_origin(da: xr.DataArray) -> Origin | None:
         None where pixels may have been changed, or come from elsewhere.
     """
     array = find_array(da)
-    steps = {key_split(name).removeprefix("original-") for name in da.__dask_graph__().layers}
-    if array is None or not steps <= _CHOOSING_STEPS:
+    layers = da.__dask_graph__().layers
+    # xarray names what it reads as users do, and may decode there: that changes the type
+    read = {name for name, layer in layers.items() if _reads(layer)}
+    steps = {key_split(name) for name in layers if not {name, f"original-{name}"} & read}
+    if array is None or da.dtype != array.dtype or not steps <= _CHOOSING_STEPS:
         return None
     every = slice(None)
     return Origin(
@@ -294,17 +301,23 @@ def _probed(data: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any: 
     graph = data.__dask_graph__()
     layers = dict(graph.layers)
     for name, layer in layers.items():
-        if not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values()):
+        if _reads(layer):
             copies = {key: _with_probe(node, probe) for key, node in layer.items()}
             layers[name] = MaterializedLayer(copies)
     probed = HighLevelGraph(layers, graph.dependencies)
     return dask.array.Array(probed, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
 
 
-def _with_probe(node: object, probe: Callable[[list[np.ndarray]], np.ndarray]) -> object:
-    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe."""
-    copied = copy.deepcopy(node)
-    array = _unwrap(copied)
-    if array is not None:
-        array.probe = probe
+def _with_probe(node: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any:  # noqa: ANN401
+    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe.
+
+    One by one: some of them say that a deep copy of them goes on sharing what is in them.
+    """
+    if _unwrap(node) is None:
+        return node
+    copied = copy.copy(node)
+    if isinstance(copied, L3AArray):
+        copied.probe = probe
+    else:
+        copied.array = _with_probe(node.array, probe)
     return copied
