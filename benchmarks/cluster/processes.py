@@ -34,7 +34,10 @@ def cluster(workers: int, *, threads: int = 1) -> Iterator[distributed.Client]:
     distributed.Client
         When all workers are there.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder, contextlib.ExitStack() as s:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder,
+        contextlib.ExitStack() as s,
+    ):
         file = Path(folder) / "scheduler.json"
         told = ["--scheduler-file", str(file), "--no-dashboard"]
         s.enter_context(_process("scheduler", "--host", "127.0.0.1", "--port", "0", *told))
