@@ -17,6 +17,7 @@ class ConstantArray(L3AArray):
     """Gives one value everywhere instead of reading, in every process; a view without memory."""
 
     def __post_init__(self) -> None:
+        """Set what is asked instead of the archive, also where it was unpickled."""
         super().__post_init__()
         self.probe = _constant
 

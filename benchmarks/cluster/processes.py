@@ -36,23 +36,23 @@ def cluster(workers: int, *, threads: int = 1) -> Iterator[distributed.Client]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder,
-        contextlib.ExitStack() as s,
+        contextlib.ExitStack() as stack,
     ):
         file = Path(folder) / "scheduler.json"
         told = ["--scheduler-file", str(file), "--no-dashboard"]
-        s.enter_context(_process("scheduler", "--host", "127.0.0.1", "--port", "0", *told))
+        stack.enter_context(_process("scheduler", "--host", "127.0.0.1", "--port", "0", *told))
         _wait_for(file)
         for number in range(workers):
             own = Path(folder) / str(number)
             own.mkdir()
-            s.enter_context(
+            stack.enter_context(
                 _process(
                     "worker", *told, "--host", "127.0.0.1", "--no-nanny", "--memory-limit", "0",
                     "--nthreads", str(threads), "--local-directory", str(own), "--death-timeout",
                     str(_STARTING_S),
                 )
             )  # fmt: skip
-        client = s.enter_context(distributed.Client(scheduler_file=str(file)))
+        client = stack.enter_context(distributed.Client(scheduler_file=str(file)))
         client.wait_for_workers(workers, timeout=_STARTING_S)
         yield client
 
