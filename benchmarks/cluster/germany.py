@@ -139,7 +139,7 @@ def main() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         da, figures = opened(options)
-        figures |= driven(da, options.workers)
+        figures |= driven(da, options.workers) if options.workers else {"right": True}
     if options.json:
         print(json.dumps(figures))
     else:
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bands", type=int, default=10, help="10 are 112 320 chunks, 4 are 44 928")
     parser.add_argument("--years", type=int, default=len(_germany.YEARS))
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="0 opens alone")
     parser.add_argument("--crs", default=None)
     parser.add_argument("--latency-s", type=float, default=0.0, help="of each listing")
     parser.add_argument("--json", action="store_true")
