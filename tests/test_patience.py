@@ -191,7 +191,7 @@ def test_stalls_amid_answers_are_borne_no_longer_than_a_silent_host(site):
 
 
 def test_what_drips_alone_ends_too(site, monkeypatch):
-    monkeypatch.setattr(_hosts, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(_hosts, "_LEAST_WINDOW_S", 0.4)
     url = site.url("drip:0.1", count=float("inf"), path="a.bin")
     started = time.monotonic()
     with pytest.raises(TransportError, match=r"only \d+ bytes came in") as caught:
