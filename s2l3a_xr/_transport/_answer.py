@@ -274,7 +274,8 @@ async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
             raise
     if missing or reply is None:
         msg = f"the answer in parts lacks {len(missing)} of {len(wish.ranges)} ranges"
-        raise PassingError(msg, status=response.status)
+        kind = "fault" if len(missing) < len(wish.ranges) else "nonsense"
+        raise PassingError(msg, status=response.status, kind=kind)
     return reply
 
 

@@ -223,6 +223,8 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                 pause_s = patience.pause_after(exc, self._hosts.of(trail[-1]))
                 if wish.silent_s >= self._transport.give_up_s:
                     pause_s = None
+                if pause_s is None and exc.kind == "nonsense" and wish.takes_parts:
+                    raise NoPartsError from exc  # each range by itself may come right
                 if pause_s is None:
                     place = {
                         "url": url,
