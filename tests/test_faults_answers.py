@@ -169,8 +169,8 @@ def test_what_never_ends_is_cut(kind, monkeypatch):
 @pytest.mark.parametrize("count", [1, 16])
 def test_a_slow_link_is_no_drip(count, monkeypatch):
     """20 kB a second, of one connection or shared by all."""
-    monkeypatch.setattr(_hosts, "_LEAST_WINDOW_S", 0.5)
-    size, steps = 30_000 // count, 30
+    monkeypatch.setattr(_hosts, "_LEAST_WINDOW_S", 1.0)
+    size, steps = 48_000 // count, 48
     head = LONG.replace(b"0-89999", b"0-%d" % (size - 1)) + b"Content-Length: %d\r\n\r\n" % size
     pieces = [b"a" * (size // steps)] * steps + [b"a" * (size % steps)]
     with Raw(head, *pieces, gap_s=0.05) as server:

@@ -25,7 +25,7 @@ _WELL_S = 2.0
 PATIENCE_S, PACE = 20.0, 50_000
 """A request may take 20 s and a second for each 50 kB, before its pace is looked at."""
 
-_TRICKLE, _DRIBBLE = 100, 5_000
+_TRICKLE, _DRIBBLE = 100, 10_000
 """Bytes a second below which a request drips: its own, and all of its host's together."""
 
 _FAIR_SHARE = 0.1
