@@ -168,7 +168,8 @@ def _dask_array(cube: xr.DataArray, origin: Origin | None, way: _Way) -> Any:  #
     if planes is not None:
         return planes
     cut = chunked(cube)
-    return cut.chunk(dict.fromkeys(cut.dims[2:], side or -1)).data
+    sizes = (-1, -1) if side is None else (1, 1, side, side)
+    return cut.chunk(dict(zip(cut.dims[-len(sizes) :], sizes, strict=True))).data
 
 
 def _piece_tasks(
@@ -187,26 +188,22 @@ def _piece_tasks(
         for piece in row
     ]
     there = iter(run_counted(every, unit="piece", shown=False))
+    blocks = pixels.to_delayed()
     tasks = []
     for job, rows, content in zip(jobs, cuts, contents, strict=True):
-        written = []
-        for piece in (piece for row in rows for piece in row):
-            if next(there):
-                continue
-            part = pixels[
-                job.time,
-                job.band,
-                piece.row : piece.row + piece.raster.height,
-                piece.column : piece.column + piece.raster.width,
-            ]
-            written.append(delayed(_write_piece)(part, piece, job, content, watch))
+        pieces = (piece for row in rows for piece in row)
+        written = [
+            delayed(_write_piece)(block, piece, job, content, watch)
+            for block, piece in zip(blocks[job.time, job.band].ravel(), pieces, strict=True)
+            if not next(there)
+        ]
         tasks += [*written, delayed(_join)(written, rows, job, way)]
     return tasks, len(every) - len(tasks) + len(jobs)
 
 
 def _write_piece(pixels: np.ndarray, piece: Piece, job: Job, content: str, watch: Watch) -> bool:
     """Write a piece; tell whether nothing failed."""
-    pixels = without_nan(pixels, piece.raster.nodata)
+    pixels = without_nan(pixels[0, 0], piece.raster.nodata)
     known = None if watch.sees([job.source]) else content
     write_piece(piece, pixels, name=job.name, content=known)
     return known is not None

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from s2l3a_xr._disk import set_aside
 from s2l3a_xr._errors import ExportError, printable, redact
 
 GROUP = "l3a_journal"
@@ -173,7 +174,7 @@ def find_journal(place: Place, made_of: Mapping[str, Any], *, overwrite: bool) -
     Returns
     -------
     Journal or None
-        Of an export of the same; None where one is to be begun, after removing what is there.
+        Of an export of the same; None where one is to be begun.
 
     Raises
     ------
@@ -190,7 +191,7 @@ def find_journal(place: Place, made_of: Mapping[str, Any], *, overwrite: bool) -
         told = dict(place.group("r", GROUP).attrs)
     except FileNotFoundError:
         told = {}
-    if "made_of" not in told:
+    if not told.keys() >= {"made_of", "regions", "laid"}:
         if overwrite or not (dict(root.attrs) or place.members() - {GROUP}):
             return None  # an export was interrupted before it could say what it makes
         msg = (
@@ -218,7 +219,8 @@ def _check_free(place: Place, folder: Path | None) -> None:
     """Refuse what is no store: replacing it would remove all that is in it."""
     if folder is None or not os.path.lexists(folder):
         return
-    if not folder.is_dir() or any(folder.iterdir()):
+    # zarr writes `.zgroup` under such a name at first.
+    if not folder.is_dir() or any(path.suffix != ".partial" for path in folder.iterdir()):
         msg = f"{place} is there already and is no Zarr store; write to another place."
         raise ExportError(msg)
 
@@ -259,14 +261,25 @@ def begin_journal(
     if overwrite:
         with contextlib.suppress(FileNotFoundError):
             place.group("r")  # what is no store stays
-            place.group("w")
+            _remove(place)
+    place.group("a")  # before the other, or a kill would leave what is no store
     group = place.group("a", GROUP)
     group.create_array(
         _REGIONS, shape=(count,), chunks=(1,), dtype="int64", fill_value=0, compressors=None,
         attributes={"_ARRAY_DIMENSIONS": ["region"]}, overwrite=True,
     )  # fmt: skip
-    group.attrs.update({"made_of": dict(made_of), "regions": list(regions), "laid": False})
+    # In one step: item by item, a kill would leave some of them.
+    group.update_attributes({"made_of": dict(made_of), "regions": list(regions), "laid": False})
     return Journal(place, regions, laid=False)
+
+
+def _remove(place: Place) -> None:
+    """Remove a store; a folder in one step, so that a kill leaves no half of it."""
+    if place.folder is None:
+        place.group("w")
+        return
+    with set_aside(place.folder.parent) as hidden:
+        place.folder.replace(hidden / place.folder.name)
 
 
 def mark_laid(journal: Journal) -> Journal:

@@ -159,9 +159,9 @@ def to_zarr(
             _lay(place, cube, layout, sizes)
             journal = mark_laid(journal)
         watch = watch_failures(cube)
-        pixels = _pixels(cube, origin, regions)
+        blocks = _pixels(cube, origin, regions).to_delayed().ravel()
         tasks = [
-            delayed(_write_region)(pixels[region.slices], region, layout, journal, watch)
+            delayed(_write_region)(blocks[region.number], region, layout, journal, watch)
             for region in todo
         ]
         run_counted(tasks, unit="region", shown=progress, done=len(every) - len(todo))
@@ -291,6 +291,7 @@ def _lay(place: Place, cube: xr.DataArray, layout: _Layout, sizes: Sequence[int]
     """Write all but the pixels; what an interruption left of that goes first."""
     from numcodecs import Blosc  # noqa: PLC0415 - comes with zarr
 
+    _sweep(place)
     root = place.group("r+")
     for name in place.members() - {GROUP}:
         del root[name]
@@ -349,8 +350,12 @@ def _finish(journal: Journal) -> None:
 
     root = journal.place.group("r+")
     if "status" in root.attrs and (journal.sums() >= 0).all():
-        folder = journal.place.folder
-        for path in folder.rglob("*.partial") if folder is not None else ():
-            path.unlink(missing_ok=True)  # of a chunk that a killed process was writing
+        _sweep(journal.place)
         del root.attrs["status"]
         zarr.consolidate_metadata(root.store, zarr_format=2)
+
+
+def _sweep(place: Place) -> None:
+    """Remove what a killed process left half-written under zarr's own names: it warns of them."""
+    for path in place.folder.rglob("*.partial") if place.folder is not None else ():
+        path.unlink(missing_ok=True)
