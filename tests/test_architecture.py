@@ -45,6 +45,7 @@ STAGES = (
     "_mosaic",
     "_kernels",
     "_warp",
+    "_identity",
     "_source",
     "_fetch",
     "_share",
