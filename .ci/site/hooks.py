@@ -61,6 +61,7 @@ def _relinked(markdown: str, source: str, uri: str) -> str:
     def page_of(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[1]))
         target = PAGES_OF.get(target, target.removeprefix("docs/"))
+        target = re.sub(r"\.ipynb$", ".md", target)
         return posixpath.relpath(target, posixpath.dirname(uri) or ".")
 
     return _LINK.sub(page_of, markdown)
