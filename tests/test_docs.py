@@ -83,6 +83,14 @@ def test_notebooks_are_kept_as_written(notebook):
     assert kept["metadata"].keys() <= {"kernelspec", "language_info"}
 
 
+def test_the_reference_has_every_public_name():
+    reference = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    errors = {name for name in s2l3a_xr.__all__ if name.endswith(("Error", "Warning"))}
+    assert "\n::: s2l3a_xr._errors\n" in reference  # all of them
+    names = set(s2l3a_xr.__all__) - errors - {"__version__"}
+    assert [name for name in sorted(names) if f"::: s2l3a_xr.{name}\n" not in reference] == []
+
+
 def test_the_diagram_names_modules():
     drawing = (ROOT / "docs" / "images" / "way-of-the-data.svg").read_text("utf-8")
     modules = set(
