@@ -22,6 +22,7 @@ PAGES_OF = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
+    "LICENSE": "license.txt",
     "benchmarks/README.md": "benchmarking.md",
 }
 """Files of the project that are pages of the site; the tour in README has become the home page."""
