@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s2l3a_xr import _accessor as _accessor
+from s2l3a_xr import _accessor_dataset as _accessor_dataset
 from s2l3a_xr._errors import (
     AoiError,
     AoiWarning,
@@ -37,6 +38,7 @@ from s2l3a_xr._errors import (
 if TYPE_CHECKING:
     from s2l3a_xr._buffer import buffer_aoi
     from s2l3a_xr._cluster import check_cluster
+    from s2l3a_xr._cog import to_cog
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._extract import extract_l3a
     from s2l3a_xr._inventory import Inventory
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
+    from s2l3a_xr._virtual import to_virtual
+    from s2l3a_xr._zarr import to_zarr
 
 __all__ = [
     "AoiError",
@@ -74,7 +78,10 @@ __all__ = [
     "open_l3a",
     "save_archive",
     "search_l3a",
+    "to_cog",
     "to_geotiff",
+    "to_virtual",
+    "to_zarr",
 ]
 
 __version__ = "0.1.0"
@@ -89,7 +96,10 @@ _LOADED_WHEN_USED = {
     "open_l3a": "_open",
     "save_archive": "_mirror",
     "search_l3a": "_search",
+    "to_cog": "_cog",
     "to_geotiff": "_export",
+    "to_virtual": "_virtual",
+    "to_zarr": "_zarr",
 }
 
 

@@ -23,15 +23,18 @@ class PictureMethods:
     _da: xr.DataArray
 
     def rgb(
-        self, *, bands: str | Sequence[str] = "true", stretch: Stretch = "percentile"
+        self,
+        bands: str | Sequence[str] = ("B4", "B3", "B2"),
+        *,
+        stretch: Stretch = "percentile",
     ) -> xr.DataArray:
         """Make a picture of each month, all of them stretched alike.
 
         Parameters
         ----------
-        bands : str or sequence of str, default "true"
-            Red, green and blue: ``"true"`` (B4, B3, B2), ``"nir"`` (B8, B4, B3), ``"swir"``
-            (B12, B8A, B4) or three bands by name; or ``"ndvi"``, from B4 and B8, in colours from
+        bands : str or sequence of str, default ("B4", "B3", "B2")
+            Red, green and blue: three bands by name, or ``"true"`` (B4, B3, B2), ``"nir"``
+            (B8, B4, B3), ``"swir"`` (B12, B8A, B4); or ``"ndvi"``, from B4 and B8, in colours from
             dark blue (low) to yellow (high) that the colour-blind see alike.
         stretch : "percentile" or tuple of float, default "percentile"
             ``(darkest, brightest)`` in reflectance, or in NDVI; ``"percentile"`` finds those that
@@ -64,8 +67,8 @@ class PictureMethods:
 
     def plot_rgb(
         self,
+        bands: str | Sequence[str] = ("B4", "B3", "B2"),
         *,
-        bands: str | Sequence[str] = "true",
         stretch: Stretch = "percentile",
         col: str = "time",
         columns: int = 4,
@@ -111,8 +114,8 @@ class PictureMethods:
     def quicklook(
         self,
         path: str | os.PathLike[str],
+        bands: str | Sequence[str] = ("B4", "B3", "B2"),
         *,
-        bands: str | Sequence[str] = "true",
         stretch: Stretch = "percentile",
         columns: int = 4,
         share: bool = True,
@@ -149,8 +152,8 @@ class PictureMethods:
 
     def explore(
         self,
+        bands: str | Sequence[str] = ("B4", "B3", "B2"),
         *,
-        bands: str | Sequence[str] = "true",
         stretch: Stretch = "percentile",
         **options: Any,  # noqa: ANN401 - of folium, an optional extra
     ) -> Any:  # noqa: ANN401 - of folium, an optional extra

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from s2l3a_xr._errors import ExportError
+from s2l3a_xr._errors import ExportError, S2L3AError
 
 _PART = re.compile(r"\.s2l3a-([0-9a-f]{8})-(\d{1,10})\.part-[0-9a-f]{32}", re.ASCII)
 
@@ -52,16 +52,53 @@ def whole_file(target: Path) -> Iterator[Path]:
     ExportError
         The disk is full, the folder is not there or can't be written, the name is too long.
     """
+    with told(target), set_aside(target.parent) as folder:
+        place = folder / target.name
+        yield place
+        move_whole(place, target)
+
+
+@contextlib.contextmanager
+def told(place: object) -> Iterator[None]:
+    """Name what can't be written where the system only says why.
+
+    Parameters
+    ----------
+    place : object
+        A path, or what else can be printed.
+
+    Yields
+    ------
+    None
+        Once.
+
+    Raises
+    ------
+    ExportError
+        The disk is full, the folder is not there or can't be written, the name is too long.
+    """
     try:
-        with set_aside(target.parent) as folder:
-            place = folder / target.name
-            yield place
-            _settle(place)
-            place.replace(target)
-            _settle_folder(target.parent)
+        yield
     except OSError as exc:
-        msg = f"{target} can't be written: {exc}"
+        if isinstance(exc, S2L3AError):
+            raise
+        msg = f"{place} can't be written: {exc}"
         raise ExportError(msg) from exc
+
+
+def move_whole(place: Path, target: Path) -> None:
+    """Bring a complete file to the disk and give it its name.
+
+    Parameters
+    ----------
+    place : Path
+        The file.
+    target : Path
+        Its name, on the same disk; what is there is replaced.
+    """
+    _settle(place)
+    place.replace(target)
+    _settle_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -174,12 +211,8 @@ def try_name(target: Path) -> None:
     ExportError
         The folder can't be written, or the name is too long for it.
     """
-    try:
-        with set_aside(target.parent) as folder:
-            (folder / target.name).touch()
-    except OSError as exc:
-        msg = f"{target} can't be written: {exc}"
-        raise ExportError(msg) from exc
+    with told(target), set_aside(target.parent) as folder:
+        (folder / target.name).touch()
 
 
 def _settle(place: Path) -> None:

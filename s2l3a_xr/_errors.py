@@ -268,6 +268,7 @@ class TransportError(ReadError):
 
 _LOGIN = "the server does not allow you in: log in, ask its operator, or use another archive"
 _HINTS: dict[object, str] = {
+    400: "the server takes this address for wrong: see whether a browser shows something there",
     401: _LOGIN,
     403: _LOGIN,
     407: "the proxy wants a login: name user and password in HTTPS_PROXY or HTTP_PROXY",
@@ -326,8 +327,11 @@ class ReadFailedWarning(S2L3AWarning):
     """What could not be read became nodata, as ``fail_on_error=False`` asks for."""
 
 
+_BEHIND_USERS = ("s2l3a_xr.", "xarray.backends.")
+
+
 def warn_user(message: str, category: type[S2L3AWarning]) -> None:
-    """Warn of what a user's line brought about, naming that line and none of this package.
+    """Warn of what a user's line brought about, naming that line and none of ours or xarray's.
 
     Parameters
     ----------
@@ -337,6 +341,6 @@ def warn_user(message: str, category: type[S2L3AWarning]) -> None:
         Which kind of warning.
     """
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("s2l3a_xr."):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_BEHIND_USERS):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -105,7 +105,8 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
         A float64 variable for each statistic, dims (time, band, feature), NaN where a feature
         has no pixel with data (``count`` and ``sum``: 0). ``count`` is a number of pixels; with
         ``method="exact"`` a sum of shares. ``feature`` is the index of a GeoDataFrame or
-        GeoSeries, else 0, 1, …; ``tile`` names the tile that a feature lies on first.
+        GeoSeries, else 0, 1, … (dates in UTC; as text where it mixes types); ``tile`` names the
+        tile that a feature lies on first.
         ``to_dataframe()`` makes a table of it.
 
     Raises
@@ -186,7 +187,7 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     tiles = _home_tiles(aoi, inventory, homes)
     values = _values(array, aoi, tiles, names, method, compute=compute, progress=progress)
     dataset = _dataset(values, names, inventory, array, scaled=mask_and_scale)
-    labels = {"band": list(wanted), "feature": features.index.to_numpy()}
+    labels: dict[str, Any] = {"band": list(wanted), "feature": _names(features.index)}
     return dataset.assign_coords(**labels, tile=("feature", tiles))
 
 
@@ -313,6 +314,16 @@ def _task_bytes() -> int:
     return 4 * int(parse_bytes(dask.config.get("array.chunk-size")))
 
 
+def _names(index: pd.Index) -> np.ndarray:
+    """Name features as netCDF and Zarr can hold it."""
+    if isinstance(index.dtype, pd.DatetimeTZDtype):
+        index = index.tz_convert(None)
+    names: np.ndarray = index.infer_objects().to_numpy()
+    if names.dtype != object or pd.api.types.infer_dtype(index) == "string":
+        return names
+    return np.array([str(name) for name in names], dtype=object)
+
+
 def _dataset(
     values: Any,  # noqa: ANN401 - a numpy or a dask array
     names: Sequence[str],
@@ -322,7 +333,7 @@ def _dataset(
     scaled: bool,
 ) -> xr.Dataset:
     request = array.request
-    attrs = attrs_of(request, inventory, array)
+    attrs = attrs_of(request, inventory.origin, array)
     what = attrs.pop("long_name").removesuffix(f" x {QUANTIFICATION}" if scaled else "")
     units = attrs.pop("units", None)
     del attrs["_FillValue"]

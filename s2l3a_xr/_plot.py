@@ -162,7 +162,7 @@ def plot_rgb(
         from matplotlib import pyplot as plt  # noqa: PLC0415 - only where figures are to be shown
 
         figure = plt.figure()
-    below = 1.1 if picture.is_index else 0.3
+    below = 0.75 if picture.is_index else 0.3
     figure.set_size_inches(_PANEL_INCHES * columns, height * rows + below)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -217,6 +217,7 @@ def _explain(figure: Figure, axes: np.ndarray, picture: Picture) -> None:
         colours, ax=list(axes), location="bottom", shrink=0.6, aspect=40, extend="both"
     )
     bar.set_label("NDVI", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
 
 
 def _told(picture: Picture) -> str:

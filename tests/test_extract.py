@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+import xarray as xr
 from rasterio.windows import Window
 
 from s2l3a_xr import (
@@ -348,6 +349,31 @@ def test_a_series_writes_itself_and_makes_a_table(server, fields, tmp_path):
     table = found.to_dataframe()
     assert len(table) == 3 * 2 * 60
     assert {"mean", "std", "count", "tile"} <= {*table.columns}
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        ([7, "seven"], ["7", "seven"]),
+        (
+            pd.to_datetime(["2021-05-01T01:00+02:00", "2021-06-01T00:00+02:00"]),
+            pd.to_datetime(["2021-04-30T23:00", "2021-05-31T22:00"]).tolist(),
+        ),
+        (pd.period_range("2021-05", periods=2, freq="M"), ["2021-05", "2021-06"]),
+        (pd.Index([7, 8], dtype=object), [7, 8]),
+    ],
+    ids=["mixed", "zoned", "periods", "objects"],
+)
+@pytest.mark.parametrize("engine", ["netcdf4", "zarr"])
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+def test_names_of_every_kind_can_be_written(server, fields, tmp_path, names, kept, engine):
+    two = fields.iloc[:2].set_axis(names)
+    found = extract_l3a(two, "mean", **MAY, bands="B4", archive=server.url)
+    assert found.indexes["feature"].tolist() == kept
+    place = tmp_path / "series"
+    found.to_netcdf(place) if engine == "netcdf4" else found.to_zarr(place)
+    with xr.open_dataset(place, engine=engine) as again:
+        assert again.indexes["feature"].tolist() == kept
 
 
 def test_a_missing_month_is_left_out_or_kept(server, fields):

@@ -90,6 +90,11 @@ def test_ndvi_has_colours_for_all_eyes(da):
     assert (np.diff(grey[order][::500]) > -2).all()  # dark to bright, without any colour
 
 
+def test_bands_come_first_and_are_true_colour_unless_named(da):
+    assert da.l3a.rgb(stretch=(0, 0.2)).attrs["bands"] == ["B4", "B3", "B2"]
+    assert da.l3a.rgb("nir", stretch=(0, 0.2)).attrs["bands"] == ["B8", "B4", "B3"]
+
+
 @pytest.mark.parametrize(
     ("keywords", "told"),
     [
