@@ -177,11 +177,11 @@ def check_scheduler(client: Any) -> None:  # noqa: ANN401 - distributed is an op
 def _question() -> Callable[[], str]:
     def ask() -> str:  # within a function, so that it is sent whole and not by its name
         import importlib  # noqa: PLC0415 - runs elsewhere
-        import socket  # noqa: PLC0415 - runs elsewhere
+        import platform  # noqa: PLC0415 - runs elsewhere
 
         try:
             return str(importlib.import_module("s2l3a_xr").__version__)
         except Exception as exc:  # whatever hinders it
-            return f"no s2l3a_xr on {socket.gethostname()} ({exc!r})"
+            return f"no s2l3a_xr on {platform.node()} ({exc!r})"
 
     return ask
