@@ -238,7 +238,10 @@ def test_a_pickle_of_another_version_is_refused_before_its_request_is_looked_at(
 
 
 @posix
-@pytest.mark.parametrize("what", ["SIGKILL", "SIGSTOP", "restart"])
+@pytest.mark.parametrize(
+    "what",
+    ["SIGKILL", pytest.param("SIGSTOP", marks=long), pytest.param("restart", marks=long)],
+)
 def test_an_export_survives_its_workers(fresh_server, tmp_path, what):
     expected = open_area(fresh_server.url).compute(scheduler="threads")
     fresh_server.latency_s = 0.2
