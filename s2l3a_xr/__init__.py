@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
+    from s2l3a_xr._versions import show_versions
 
 __all__ = [
     "AoiError",
@@ -72,6 +73,7 @@ __all__ = [
     "open_l3a",
     "save_archive",
     "search_l3a",
+    "show_versions",
     "to_geotiff",
 ]
 
@@ -86,6 +88,7 @@ _LOADED_WHEN_USED = {
     "open_l3a": "_open",
     "save_archive": "_mirror",
     "search_l3a": "_search",
+    "show_versions": "_versions",
     "to_geotiff": "_export",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``s2l3a demo | search | download | quicklook | doctor | serve-sample``."""
+"""The command line, ``s2l3a COMMAND``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s2l3a_xr import __version__
-from s2l3a_xr._cli_doctor import doctor
+from s2l3a_xr._cli_doctor import doctor, versions
 from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
@@ -259,7 +259,7 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
         sys.exit(_EXIT_INCOMPLETE)
 
 
-for _command in (demo, quicklook, doctor, serve_sample):
+for _command in (demo, quicklook, doctor, serve_sample, versions):
     main.add_command(_command)
 
 

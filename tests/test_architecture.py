@@ -79,6 +79,7 @@ STAGES = (
     "_plot",
     "_explore",
     "_doctor",
+    "_versions",
     "_accessor_masks",
     "_accessor_pictures",
     "_accessor",
