@@ -1,9 +1,25 @@
-"""DLR's monthly cloud-free Sentinel-2 mosaics (Level 3A, WASP) as one lazy xarray array.
+"""DLR's monthly cloud-free Sentinel-2 mosaics (Level 3A, WASP) as xarray arrays.
+
+Open and read: `open_l3a` gives one lazy (time, band, y, x) array; `search_l3a`
+says what the archive has, as an `Inventory` that can be saved and opened again;
+`extract_l3a` gives statistics of fields and points.
+
+Write: `to_geotiff` writes a file for each month and band, `save_archive` copies
+part of the archive, to read it offline; `buffer_aoi` makes an area smaller.
+
+An opened array has methods: ``da.l3a.masked()``, ``.plan()``, ``.failures()``,
+``.quality()``, ``.select_clear()``, ``.flags()``, ``.weights()``, ``.dates()``,
+``.ndvi()``, ``.index()``, ``.rgb()``, ``.plot_rgb()``, ``.quicklook()``,
+``.explore()``, ``.to_geotiff()``.
+
+Settings: `Transport` for the network, `StacArchive` for another STAC API. Every
+error is a `S2L3AError`, every warning a `S2L3AWarning`; for bug reports there
+is `show_versions`.
 
 >>> import s2l3a_xr
->>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+>>> archive = getfixture("sample_archive_url")  # the sample archive's server
 >>> aoi = (11.68, 51.94, 11.76, 51.99)
->>> da = s2l3a_xr.open_l3a(aoi, years=2021, months=[5, 6], bands=["red", "nir"], archive=archive)
+>>> da = s2l3a_xr.open_l3a(aoi, years=2021, months=[5, 6], archive=archive)
 >>> da.dims, str(da.dtype)
 (('time', 'band', 'y', 'x'), 'int16')
 """

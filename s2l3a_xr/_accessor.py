@@ -152,6 +152,22 @@ class L3AAccessor(MaskMethods, PictureMethods):
         -------
         list of pathlib.Path
             All files, written or found complete.
+
+        Raises
+        ------
+        ExportError
+            The array can't be written so, a file is there that holds something else, or they
+            would be larger than ``max_bytes``.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> [path.name for path in da.l3a.to_geotiff(getfixture("tmp_path"), progress=False)]
+        ['s2_l3a_20210515_blue.tif', 's2_l3a_20210515_green.tif', ...]
         """
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
 

@@ -37,7 +37,7 @@ def doctor(ctx: click.Context, /, url: str, as_json: bool, **given: Any) -> None
 def versions() -> None:
     """Say which versions are at work: of s2l3a, Python, the C libraries, and what is optional.
 
-    Bug reports need it. Nothing secret is printed: no paths, no variables, no names of hosts.
+    Bug reports need it. Nothing secret is printed: no variables, no names of hosts.
     """
     from s2l3a_xr._versions import versions_text  # noqa: PLC0415 - heavy; --help stays quick
 

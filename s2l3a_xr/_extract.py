@@ -126,6 +126,10 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     AoiWarning
         Part of a feature lies beyond the tiles of its zone, or was repaired.
 
+    References
+    ----------
+    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp, https://doi.org/10.15489/4hcq6dgkj648
+
     Examples
     --------
     >>> import geopandas as gpd, shapely

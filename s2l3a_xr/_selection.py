@@ -280,6 +280,22 @@ def _period(value: Any, side: str) -> pd.Period:  # noqa: ANN401 - many forms
     return pd.Timestamp(value).tz_localize(None).to_period("M")
 
 
+def month_text(month: Month) -> str:
+    """Write a month as people do.
+
+    Parameters
+    ----------
+    month : Month
+        Year and month.
+
+    Returns
+    -------
+    str
+        ``YYYY-MM``.
+    """
+    return f"{month[0]:04}-{month[1]:02}"
+
+
 def spans_text(months: Sequence[Month]) -> str:
     """Write months as people do, three and more in a row by the first and the last.
 

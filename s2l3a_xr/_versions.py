@@ -21,7 +21,7 @@ _OWN = "s2l3a_xr"
 def show_versions(file: TextIO | None = None) -> None:
     """Print the versions of this package, of Python and of all that it uses.
 
-    Bug reports need it. Nothing secret is printed: no paths, no variables, no names of hosts.
+    Bug reports need it. Nothing secret is printed: no variables, no names of hosts.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _libraries() -> dict[str, str]:
 def _asked(module: str, attribute: str) -> str:
     try:
         return str(getattr(importlib.import_module(module), attribute))
-    except Exception as exc:  # noqa: BLE001 - a broken installation is what is looked for
+    except Exception as exc:  # a broken installation is what is looked for
         return f"can't be loaded: {type(exc).__name__}: {exc}"
 
 

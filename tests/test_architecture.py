@@ -37,6 +37,7 @@ STAGES = (
     "_cells",
     "_pin",
     "_map",
+    "_sizes",
     "_inventory",
     "_discover",
     "_tiff",

@@ -72,7 +72,7 @@ def test_command():
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_any_console(encoding):
-    ended = subprocess.run(  # noqa: S603 - ourselves
+    ended = subprocess.run(
         [sys.executable, "-c", "import s2l3a_xr; s2l3a_xr.show_versions()"],
         capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding},
     )  # fmt: skip
