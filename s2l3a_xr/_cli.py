@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -57,6 +58,7 @@ class _Group(click.Group):
     """Errors in one line; --debug shows where they come from."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        _escape_what_lacks()
         with warnings.catch_warnings():
             warnings.simplefilter("always", S2L3AWarning)
             warnings.showwarning = _show_warning
@@ -69,6 +71,12 @@ class _Group(click.Group):
                 click.echo(f"Error: {printable(str(exc))}", err=True)
                 is_input = isinstance(exc, (InputError, OSError))
                 ctx.exit(_EXIT_BAD_INPUT if is_input else _EXIT_FAILED)
+
+
+def _escape_what_lacks() -> None:
+    """Escape characters that stdout can't encode, such as a folder's name in a pipe on Windows."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _show_warning(

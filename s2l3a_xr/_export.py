@@ -169,10 +169,11 @@ def _jobs(
             msg = f"the band name {name!r} can't be part of a file name."
             raise ExportError(msg, hint="rename it: da.assign_coords(band=…).")
     for what, values in (("time steps on one day", days), ("bands of one name", names)):
-        twice = sorted({value for value in values if values.count(value) > 1})
+        folded = [value.casefold() for value in values]  # for Windows and macOS B is b
+        twice = sorted({value for value in values if folded.count(value.casefold()) > 1})
         if twice:
-            msg = f"the array has several {what} ({', '.join(twice)}): their files would collide."
-            raise ExportError(msg)
+            msg = f"the array has several {what} ({', '.join(twice)}): their files would collide"
+            raise ExportError(msg, hint="select one of them, or rename them.")
     contents = _contents(cube, raster, profile, origin)
     return [
         _Job(
