@@ -62,8 +62,8 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Returns
         -------
         pandas.DataFrame
-            A row for each byte range, columns ``url``, ``tile``, ``month``, ``band``,
-            ``start``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``;
+            A row for each byte range, columns ``tile``, ``month``, ``band``, ``start``,
+            ``url``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``;
             ``attrs["summary"]`` says it in one line.
 
         Raises
@@ -99,10 +99,10 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Returns
         -------
         pandas.DataFrame
-            A row for each file, range or block, columns ``url``, ``item``, ``tile``, ``month``,
-            ``band``, ``status``, ``block`` (row and column in the TIFF) or ``start`` and
-            ``stop`` (the byte behind the last) of the part that failed, ``http_status``,
-            ``attempts``, ``cause`` and ``when`` it happened last. A row without a part, or with
+            A row for each file, range or block, columns ``tile``, ``month``, ``band``,
+            ``status``, ``cause``, ``http_status``, ``attempts``, ``block`` (row and column in
+            the TIFF) or ``start`` and ``stop`` (the byte behind the last) of the part that
+            failed, ``when`` it happened last, ``item`` and ``url``. A row without a part, or with
             one from byte 0, the header, is about all that was wanted of the file. Empty when
             nothing failed, or nothing was computed yet.
 

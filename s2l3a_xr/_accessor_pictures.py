@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from s2l3a_xr._picture import Stretch
 
+_NO_MAP = 'a map to zoom in needs folium and matplotlib: pip install "s2l3a_xr[explore]"'
 _NO_MATPLOTLIB = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
 
 
@@ -206,6 +207,6 @@ class PictureMethods:
         try:
             from s2l3a_xr._explore import explore  # noqa: PLC0415 - matplotlib is an extra
         except ImportError as exc:
-            raise ImportError(_NO_MATPLOTLIB) from exc
+            raise ImportError(_NO_MAP) from exc
 
         return explore(self._da, bands=bands, stretch=stretch, options=options)

@@ -39,8 +39,8 @@ GONE, FAILED = "gone", "failed"
 _PLACE = ("url", "status", "block", "start", "stop")
 _NUMBERS = ("start", "stop", "http_status", "attempts")
 _COLUMNS = (
-    *("url", "item", "tile", "month", "band", "status", "block", "start", "stop"),
-    *("http_status", "attempts", "cause", "when"),
+    *("tile", "month", "band", "status", "http_status", "item", "url", "when"),
+    *("attempts", "block", "start", "stop", "cause"),
 )
 _NAMED = 3
 
