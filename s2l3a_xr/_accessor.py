@@ -99,12 +99,12 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Returns
         -------
         pandas.DataFrame
-            A row for each file, range or block, columns ``tile``, ``month``, ``band``,
-            ``status``, ``cause``, ``http_status``, ``attempts``, ``block`` (row and column in
-            the TIFF) or ``start`` and ``stop`` (the byte behind the last) of the part that
-            failed, ``when`` it happened last, ``item`` and ``url``. A row without a part, or with
-            one from byte 0, the header, is about all that was wanted of the file. Empty when
-            nothing failed, or nothing was computed yet.
+            A row for each file, range or block, columns ``month``, ``band``, ``tile``,
+            ``http_status``, ``attempts``, ``item``, ``url``, ``when`` it happened last,
+            ``block`` (row and column in the TIFF) or ``start`` and ``stop`` (the byte behind
+            the last) of the part that failed, ``status`` and ``cause``. A row without a part,
+            or with one from byte 0, the header, is about all that was wanted of the file.
+            Empty when nothing failed, or nothing was computed yet.
 
         Raises
         ------

@@ -202,7 +202,7 @@ def _check_bands(layers: Sequence[Band], *, scaled: bool) -> None:
         msg = "FLG holds classes, which have no mean; da.l3a.quality() counts them."
         raise SelectionError(msg)
     if scaled and kinds != {"reflectance"}:
-        msg = "mask_and_scale=True is for reflectance; WGT and DTS have units of their own."
+        msg = "mask_and_scale=True is for reflectance; leave it out for WGT and DTS."
         raise SelectionError(msg)
 
 

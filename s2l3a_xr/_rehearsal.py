@@ -264,7 +264,9 @@ def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray
         return np.broadcast_to(np.ix_(*axes)[axis], [len(positions) for positions in axes])
 
     # Here and now: on a cluster these tasks would be taken for the ones that read.
-    found = _probed(da.data, give)[part].compute(scheduler="synchronous")
+    found = _probed(da.data, give)[part].compute(
+        scheduler=dask.get
+    )  # named, older dask warns beside a client
     return np.asarray(found, dtype=np.int64)
 
 
