@@ -25,7 +25,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint bench bench-quick bench-faults fuzz faults dist-check audit clean
+.PHONY: help venv demo test lint bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -63,6 +63,11 @@ bench-quick: $(STAMP)  ## The same in a few minutes: one run each, fewer contend
 
 bench-faults: $(STAMP)  ## What goes wrong, and who notices (ARGS=--quick for samples)
 	"$(BIN)/python" benchmarks/faults/run.py $(ARGS)
+
+bench-cluster: $(STAMP)  ## A graph of all Germany, more workers, the cluster beside threads
+	"$(BIN)/python" benchmarks/cluster/germany.py
+	"$(BIN)/python" benchmarks/cluster/germany.py --years 1 --bands 4
+	"$(BIN)/python" benchmarks/cluster/scaling.py $(ARGS)
 
 fuzz: $(STAMP)  ## Foreign input of every kind, spoilt (SECONDS=60 for each kind)
 	-@$(INTO_VENV) --group fuzz || echo "atheris does not install here"

@@ -44,6 +44,7 @@ with SampleServer(build_sample_archive()) as server:
         "explore": ("folium", [found.explore, da.l3a.explore]),
         "indices": ("spyndex", [lambda: da.l3a.index("EVI")]),
         "zonal": ("exactextract", [lambda: s2l3a_xr.extract_l3a(aoi, method="exact", **options)]),
+        "cog": ("odc", [lambda: s2l3a_xr.to_cog(da, "cog")]),
         "io": ("pyarrow", [lambda: found.save("a.parquet")]),
         "stac": ("pystac_client", [lambda: s2l3a_xr.search_l3a(
             aoi, time="2021-05", archive=s2l3a_xr.StacArchive(server.stac_url))]),

@@ -4,13 +4,15 @@ Open and read: `open_l3a` gives one lazy (time, band, y, x) array; `search_l3a`
 says what the archive has, as an `Inventory` that can be saved and opened again;
 `extract_l3a` gives statistics of fields and points.
 
-Write: `to_geotiff` writes a file for each month and band, `save_archive` copies
+Write: `to_geotiff` and `to_cog` write files for each month, `to_zarr` a store,
+`to_virtual` a store that only names the archive's blocks; `save_archive` copies
 part of the archive, to read it offline; `buffer_aoi` makes an area smaller.
 
 An opened array has methods: ``da.l3a.masked()``, ``.plan()``, ``.failures()``,
 ``.quality()``, ``.select_clear()``, ``.flags()``, ``.weights()``, ``.dates()``,
 ``.ndvi()``, ``.index()``, ``.rgb()``, ``.plot_rgb()``, ``.quicklook()``,
-``.explore()``, ``.to_geotiff()``.
+``.explore()``, ``.save_request()``, ``.to_geotiff()``, ``.to_cog()``,
+``.to_zarr()``.
 
 Settings: `Transport` for the network, `StacArchive` for another STAC API. Every
 error is a `S2L3AError`, every warning a `S2L3AWarning`; for bug reports there
@@ -30,6 +32,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s2l3a_xr import _accessor as _accessor
+from s2l3a_xr import _accessor_dataset as _accessor_dataset
 from s2l3a_xr._errors import (
     AoiError,
     AoiWarning,
@@ -52,6 +55,7 @@ from s2l3a_xr._errors import (
 
 if TYPE_CHECKING:
     from s2l3a_xr._buffer import buffer_aoi
+    from s2l3a_xr._cog import to_cog
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._extract import extract_l3a
     from s2l3a_xr._inventory import Inventory
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
     from s2l3a_xr._versions import show_versions
+    from s2l3a_xr._virtual import to_virtual
+    from s2l3a_xr._zarr import to_zarr
 
 __all__ = [
     "AoiError",
@@ -90,7 +96,10 @@ __all__ = [
     "save_archive",
     "search_l3a",
     "show_versions",
+    "to_cog",
     "to_geotiff",
+    "to_virtual",
+    "to_zarr",
 ]
 
 __version__ = "0.1.0"
@@ -105,7 +114,10 @@ _LOADED_WHEN_USED = {
     "save_archive": "_mirror",
     "search_l3a": "_search",
     "show_versions": "_versions",
+    "to_cog": "_cog",
     "to_geotiff": "_export",
+    "to_virtual": "_virtual",
+    "to_zarr": "_zarr",
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -132,6 +133,7 @@ class L3AAccessor(MaskMethods, PictureMethods):
         overwrite: bool = False,
         progress: bool = True,
         max_bytes: float | None = 20_000_000_000,
+        piece_px: int = 8192,
     ) -> list[Path]:
         """Write one GeoTIFF for each month and band, see `s2l3a_xr.to_geotiff`.
 
@@ -147,6 +149,8 @@ class L3AAccessor(MaskMethods, PictureMethods):
             Show a bar on stderr.
         max_bytes : float or None, default 20 GB
             Most bytes that all files still to be written may have unpacked; None for no limit.
+        piece_px : int, default 8192
+            Planes larger than a square of this side are written in such squares.
 
         Returns
         -------
@@ -178,4 +182,153 @@ class L3AAccessor(MaskMethods, PictureMethods):
             overwrite=overwrite,
             progress=progress,
             max_bytes=max_bytes,
+            piece_px=piece_px,
         )
+
+    def to_zarr(
+        self,
+        store: Any,  # noqa: ANN401 - path, URL or a store
+        *,
+        chunks: Mapping[str, int] | None = None,
+        overwrite: bool = False,
+        progress: bool = True,
+        max_bytes: float | None = 20_000_000_000,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a Zarr store, or go on with one, see `s2l3a_xr.to_zarr`.
+
+        Parameters
+        ----------
+        store : str, path or zarr.abc.store.Store
+            A folder, any URL that fsspec can write, or a store.
+        chunks : mapping, optional
+            Pixels of the store's chunks by dim, -1 for all.
+        overwrite : bool, default False
+            Replace a store that was made of something else.
+        progress : bool, default True
+            Show a bar on stderr.
+        max_bytes : float or None, default 20 GB
+            Most bytes of pixels still to be written, unpacked; None for no limit.
+        storage_options : mapping, optional
+            For fsspec, where the store is a URL.
+
+        Raises
+        ------
+        ExportError
+            The array can't be written so, something else is in the place, or there is more to
+            be written than ``max_bytes``.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> da.l3a.to_zarr(getfixture("tmp_path") / "l3a.zarr", progress=False)
+        """
+        from s2l3a_xr._zarr import to_zarr  # noqa: PLC0415 - heavy, loaded when used
+
+        to_zarr(
+            self._da,
+            store,
+            chunks=chunks,
+            overwrite=overwrite,
+            progress=progress,
+            max_bytes=max_bytes,
+            storage_options=storage_options,
+        )
+
+    def to_cog(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        together: bool = False,
+        overwrite: bool = False,
+        progress: bool = True,
+        max_bytes: float | None = 20_000_000_000,
+    ) -> list[Path]:
+        """Write cloud-optimised GeoTIFFs through odc-geo, see `s2l3a_xr.to_cog`.
+
+        Parameters
+        ----------
+        directory : str or path
+            Made when it is not there.
+        together : bool, default False
+            Write one file for each month with all bands.
+        overwrite : bool, default False
+            Replace files that hold something else.
+        progress : bool, default True
+            Show a bar on stderr.
+        max_bytes : float or None, default 20 GB
+            Most bytes that all files still to be written may have unpacked; None for no limit.
+
+        Returns
+        -------
+        list of pathlib.Path
+            All files, written or found complete.
+
+        Raises
+        ------
+        ExportError
+            The array can't be written so, something else is in the place, or there is more to
+            be written than ``max_bytes``.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> [path.name for path in da.l3a.to_cog(getfixture("tmp_path"), progress=False)]
+        ['s2_l3a_20210515_blue.tif', 's2_l3a_20210515_green.tif', ...]
+        """
+        from s2l3a_xr._cog import to_cog  # noqa: PLC0415 - heavy, loaded when used
+
+        return to_cog(
+            self._da,
+            directory,
+            together=together,
+            overwrite=overwrite,
+            progress=progress,
+            max_bytes=max_bytes,
+        )
+
+    def save_request(self, path: str | os.PathLike[str]) -> Path:
+        """Write the request that the array comes from to a file, to open it again.
+
+        The file says which pixels of which files make up the array that was opened, whichever
+        part of it this is: files, grid, area, bands, months, resampling, masks.
+        ``xr.open_dataset(path, engine="s2l3a")`` opens it, and asks no archive what it has.
+
+        Parameters
+        ----------
+        path : str or path
+            ``.json`` or ``.geojson``; GIS show the tiles. Passwords in URLs are left out.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        SelectionError
+            The pixels have been computed, or come from elsewhere.
+        ExportError
+            It can't be written.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> path = da.l3a.save_request(getfixture("tmp_path") / "request.json")
+        >>> list(xr.open_dataset(path, engine="s2l3a"))
+        ['B2', 'B3', 'B4', 'B8']
+        """
+        from s2l3a_xr._saved import save_request  # noqa: PLC0415 - heavy, loaded when used
+
+        return save_request(self._da, path)

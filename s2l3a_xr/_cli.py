@@ -14,6 +14,7 @@ import click
 
 from s2l3a_xr import __version__
 from s2l3a_xr._cli_doctor import doctor, versions
+from s2l3a_xr._cli_export import export_as, export_options, folder_of
 from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
@@ -144,15 +145,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     is_flag=True,
     help=f"Write nodata where a read fails, list it in OUT/{_REPORT}, and exit with 3.",
 )
-@option(
-    _OUTPUT,
-    "--profile",
-    type=click.Choice(["compressed", "plain", "cog"]),
-    default="compressed",
-    show_default=True,
-    help="How the files are packed: DEFLATE in tiles, uncompressed strips, or cloud-optimised "
-    "with overviews.",
-)
+@export_options
 @option(
     _OUTPUT,
     "--mirror",
@@ -166,7 +159,6 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     metavar="METRES",
     help=f"Write {_SMALLER} to OUT too: AOI with its border moved, inwards by -20.",
 )
-@option(_OUTPUT, "--overwrite", is_flag=True, help="Replace files that hold something else.")
 @option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
 @network_options
@@ -174,14 +166,13 @@ def download(
     places: tuple[str, ...],
     pinned: Path | None,
     mirror: Path | None,
-    profile: Any,  # noqa: ANN401 - one of the choices
+    form: str,
     missing: Any,  # noqa: ANN401 - one of the choices
     keep_going: bool,
-    overwrite: bool,
     quiet: bool,
     **given: Any,  # noqa: ANN401 - of the options above
 ) -> None:
-    """Write AOI as GeoTIFFs to the folder OUT.
+    """Write AOI as GeoTIFFs to the folder OUT, or as the Zarr store OUT.
 
     Give no AOI with --inventory; it may be left out with --like, and OUT with --mirror.
 
@@ -189,12 +180,7 @@ def download(
     s2_l3a_20210315_blue.tif. Files that are there already and complete are skipped: after a
     failure, the same command reads again what failed.
     """
-    from s2l3a_xr import (  # noqa: PLC0415 - heavy
-        buffer_aoi,
-        open_l3a,
-        save_archive,
-        to_geotiff,
-    )
+    from s2l3a_xr import buffer_aoi, open_l3a, save_archive  # noqa: PLC0415 - heavy
     from s2l3a_xr._buffer import write_area  # noqa: PLC0415 - heavy
     from s2l3a_xr._volume import check_bytes  # noqa: PLC0415 - the same
 
@@ -205,6 +191,8 @@ def download(
     transport = take_transport(given)
     grid, extent = take_grid(given)
     masks, border_m = take_masks(given), given.pop("buffer_aoi")
+    options = {name: given.pop(name) for name in ("profile", "overwrite")}
+    beside = folder_of(out, form, is_needed=keep_going or border_m is not None)
     if mirror is not None and grid.keys() - {"clip", "all_touched"}:
         msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
         raise click.UsageError(msg)
@@ -242,13 +230,12 @@ def download(
         **masks,
     )
     da = da.isel(band=slice(len(bands)))  # FLG may have been read for its masks alone
-    options = {"profile": profile, "overwrite": overwrite, "progress": not quiet}
-    for path in within_limit(lambda most: to_geotiff(da, out, max_bytes=most, **options), yes=yes):
+    for path in export_as(form, da, out, yes=yes, progress=not quiet, **options):
         click.echo(path)
     if smaller is not None:
-        click.echo(write_area(smaller, Path(out) / _SMALLER))
+        click.echo(write_area(smaller, beside / _SMALLER))
     if keep_going:
-        _report(da, began, Path(out) / _REPORT)
+        _report(da, began, beside / _REPORT)
 
 
 def _report(da: xr.DataArray, began: datetime, path: Path) -> None:

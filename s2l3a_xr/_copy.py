@@ -16,9 +16,10 @@ import numpy as np
 
 from s2l3a_xr._disk import make_folder, whole_file
 from s2l3a_xr._errors import ExportError, FormatError
+from s2l3a_xr._identity import check_same
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
-from s2l3a_xr._source import Header, Source, check_same
+from s2l3a_xr._source import Header, Source
 from s2l3a_xr._tiff import (
     Head,
     Layout,

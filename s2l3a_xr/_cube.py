@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,21 @@ class L3AArray(BackendArray):
             key, self.shape, indexing.IndexingSupport.OUTER, self._read
         )
 
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        """Read without holding up others: ``ds.load_async()`` reads all bands at once.
+
+        Parameters
+        ----------
+        key : xarray.core.indexing.ExplicitIndexer
+            As for indexing.
+
+        Returns
+        -------
+        ndarray
+            The pixels.
+        """
+        return await asyncio.to_thread(self.__getitem__, key)
+
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         axes = [
             np.atleast_1d(np.arange(size)[index])
@@ -128,7 +144,9 @@ class L3AArray(BackendArray):
         report(self.token, errors, home=self.home, quiet=missing == "keep")
 
 
-def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) -> tuple[Any, ...]:
+def auto_chunks(
+    shape: Sequence[int], dtype: np.dtype[Any], limit: str | int, *, side: int = _UNCUT_PX
+) -> tuple[Any, ...]:
     """Choose chunks: time is split first, then band, then space.
 
     Many requests in flight decide how fast pixels come, so chunks are as large as dask's
@@ -142,6 +160,8 @@ def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) ->
         Of the pixels.
     limit : str or int
         Bytes of a chunk, such as ``"128 MiB"``.
+    side : int, default 8192
+        Most pixels of a chunk along y and x.
 
     Returns
     -------
@@ -156,7 +176,7 @@ def auto_chunks(shape: Sequence[int], dtype: np.dtype[Any], limit: str | int) ->
     (1, 4, 4096, 4096)
     """
     times, bands, height, width = shape
-    height, width = min(height, _UNCUT_PX), min(width, _UNCUT_PX)
+    height, width = min(height, side), min(width, side)
     planes = max(1, parse_bytes(limit) // (height * width * dtype.itemsize))
     if planes >= bands:
         return min(times, planes // bands), bands, height, width

@@ -112,7 +112,8 @@ async def _take(
     products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
     if not products:
         known = {(p.tile, p.year, p.month) for p in chosen.values()}
-        raise MissingError(await _explain_nothing(session, archive, aoi, candidates, asked, known))
+        msg = await _explain_nothing(session, archive, aoi, candidates, asked, known)
+        raise MissingError(msg, url=archive.url)
     asked = selection.among(asked, (month for _, month in products))
     offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
     cover, by_month = _cover_months(aoi, offered, asked, products)

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from s2l3a_xr._errors import ExportError
+from s2l3a_xr._errors import ExportError, S2L3AError
 
 _PART = re.compile(r"\.s2l3a-([0-9a-f]{8})-(\d{1,10})\.part-[0-9a-f]{32}", re.ASCII)
 
@@ -56,16 +56,53 @@ def whole_file(target: Path) -> Iterator[Path]:
     ExportError
         The disk is full, the folder is not there or can't be written, the name is too long.
     """
+    with told(target), set_aside(target.parent) as folder:
+        place = folder / target.name
+        yield place
+        move_whole(place, target)
+
+
+@contextlib.contextmanager
+def told(place: object) -> Iterator[None]:
+    """Name what can't be written where the system only says why.
+
+    Parameters
+    ----------
+    place : object
+        A path, or what else can be printed.
+
+    Yields
+    ------
+    None
+        Once.
+
+    Raises
+    ------
+    ExportError
+        The disk is full, the folder is not there or can't be written, the name is too long.
+    """
     try:
-        with set_aside(target.parent) as folder:
-            place = folder / target.name
-            yield place
-            _settle(place)
-            place.replace(target)
-            _settle_folder(target.parent)
+        yield
     except OSError as exc:
-        msg = f"{target} can't be written: {exc}"
-        raise ExportError(msg, hint=what_helps(exc, target)) from exc
+        if isinstance(exc, S2L3AError):
+            raise
+        msg = f"{place} can't be written: {exc}"
+        raise ExportError(msg, hint=what_helps(exc, place)) from exc
+
+
+def move_whole(place: Path, target: Path) -> None:
+    """Bring a complete file to the disk and give it its name.
+
+    Parameters
+    ----------
+    place : Path
+        The file.
+    target : Path
+        Its name, on the same disk; what is there is replaced.
+    """
+    _settle(place)
+    place.replace(target)
+    _settle_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -178,23 +215,19 @@ def try_name(target: Path) -> None:
     ExportError
         The folder can't be written, or the name is too long for it.
     """
-    try:
-        with set_aside(target.parent) as folder:
-            (folder / target.name).touch()
-    except OSError as exc:
-        msg = f"{target} can't be written: {exc}"
-        raise ExportError(msg, hint=what_helps(exc, target)) from exc
+    with told(target), set_aside(target.parent) as folder:
+        (folder / target.name).touch()
 
 
-def what_helps(exc: OSError, target: Path) -> str:
+def what_helps(exc: OSError, place: object) -> str:
     """Say what to do about a file that can't be written.
 
     Parameters
     ----------
     exc : OSError
         Why not.
-    target : Path
-        The file.
+    place : object
+        The file's path, or what else is printed.
 
     Returns
     -------
@@ -206,7 +239,7 @@ def what_helps(exc: OSError, target: Path) -> str:
     if exc.errno == errno.ENAMETOOLONG or getattr(exc, "winerror", None) == _TOO_LONG:
         return "choose a folder with a shorter path"
     # Windows lets nobody replace what a program holds open.
-    if isinstance(exc, PermissionError) and target.is_file():
+    if isinstance(exc, PermissionError) and isinstance(place, Path) and place.is_file():
         return "close it in other programs (a GIS, eCognition), or see who may write there"
     return "see who may write there, or choose another folder"
 

@@ -327,8 +327,11 @@ class ReadFailedWarning(S2L3AWarning):
     """What could not be read became nodata, as ``fail_on_error=False`` asks for."""
 
 
+_BEHIND_USERS = ("s2l3a_xr.", "xarray.backends.")
+
+
 def warn_user(message: str, category: type[S2L3AWarning]) -> None:
-    """Warn of what a user's line brought about, naming that line and none of this package.
+    """Warn of what a user's line brought about, naming that line and none of ours or xarray's.
 
     Parameters
     ----------
@@ -338,6 +341,6 @@ def warn_user(message: str, category: type[S2L3AWarning]) -> None:
         Which kind of warning.
     """
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("s2l3a_xr."):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_BEHIND_USERS):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

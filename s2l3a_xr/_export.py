@@ -2,74 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
-import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from s2l3a_xr._cube import auto_chunks
-from s2l3a_xr._disk import make_folder, sweep, try_name
-from s2l3a_xr._errors import ExportError, SelectionError
-from s2l3a_xr._failures import Row, failures_of, home_folder
-from s2l3a_xr._geotiff import PROFILES, Profile, claims_content, is_sound, write_geotiff
-from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._disk import make_folder, sweep
+from s2l3a_xr._errors import ExportError
+from s2l3a_xr._geotiff import (
+    PROFILES,
+    TILE_PX,
+    Profile,
+    claims_content,
+    is_sound,
+    write_geotiff,
+)
+from s2l3a_xr._jobs import (
+    Job,
+    Watch,
+    check_folder,
+    chunked,
+    plan_jobs,
+    watch_failures,
+    without_nan,
+)
 from s2l3a_xr._paths import take_path
+from s2l3a_xr._pieces import Piece, cut_plane, drop_pieces, has_piece, join_pieces, write_piece
 from s2l3a_xr._progress import run_counted
-from s2l3a_xr._raster import COMMON, Raster, as_cube, raster_of
-from s2l3a_xr._rehearsal import Origin, as_run, find_origin, tokens_of, tokens_to_read
+from s2l3a_xr._raster import Raster, as_cube, raster_of
+from s2l3a_xr._rehearsal import Origin, as_run, find_origin
 from s2l3a_xr._volume import MAX_BYTES, check_volume
 
-_LEAST_PACKED_SHARE = 0.02
-"""Of unpacked bytes: masks and areas that are nodata for the most part pack as well as that."""
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One file to be written."""
-
-    path: Path
-    time: int
-    band: int
-    content: str
-    name: str
-    source: tuple[str, str] | None
-    """Month and native band, where the plane comes from just one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Watch:
-    """Looks for failures that leave holes in files."""
-
-    tokens: tuple[str, ...]
-    known: frozenset[str]
-    home: str
-
-    def sees(self, job: _Job) -> bool:
-        """Tell whether something of a file's sources was not read."""
-        return any(
-            row["id"] not in self.known
-            and (job.source in {None, (row["month"], row["band"])} or _hides(row, job))
-            for row in failures_of(self.tokens, self.home)
-        )
-
-
-def _hides(row: Row, job: _Job) -> bool:
-    """Tell whether pixels of a file may be hidden since FLG of the month was not read."""
-    return row["band"] == "FLG" and job.source is not None and row["month"] == job.source[0]
+PIECE_PX = 8192
+"""As automatic chunks: 134 MB of int16."""
 
 
 def to_geotiff(
@@ -80,6 +52,7 @@ def to_geotiff(
     overwrite: bool = False,
     progress: bool = True,
     max_bytes: float | None = MAX_BYTES,
+    piece_px: int = PIECE_PX,
 ) -> list[Path]:
     """Write one GeoTIFF for each month and band.
 
@@ -107,6 +80,10 @@ def to_geotiff(
         Show a bar on stderr.
     max_bytes : float or None, default 20 GB
         Most bytes that all files still to be written may have unpacked; None for no limit.
+    piece_px : int, default 8192
+        Planes of more pixels than a square of this side are read and packed in such squares, a
+        task each, so that memory does not grow with the plane. They are kept beside the file
+        until it is put together: an interrupted export goes on from them. A multiple of 256.
 
     Returns
     -------
@@ -133,103 +110,116 @@ def to_geotiff(
     if profile not in PROFILES:
         msg = f"profile={profile!r} must be one of {', '.join(map(repr, PROFILES))}."
         raise ExportError(msg)
+    if piece_px < TILE_PX or piece_px % TILE_PX:
+        msg = f"piece_px={piece_px!r} must be a multiple of {TILE_PX}."
+        raise ExportError(msg)
     cube = as_cube(da)
     raster = raster_of(cube)
     folder = take_path(directory, "directory", ExportError)
-    origin = find_origin(cube if cube.chunks else _chunked(cube))
-    jobs = _jobs(cube, folder, raster, profile, origin)
+    origin = find_origin(chunked(cube))
+    jobs = plan_jobs(cube, folder, raster, profile, origin)
     make_folder(folder)
     sweep(folder)
     todo = _unfinished(jobs, raster, overwrite=overwrite)
     check_volume(len(todo), raster, max_bytes)
     if todo:
-        _check_folder(folder, todo, raster, profile)
-        tasks = _tasks(_dask_array(cube, origin), todo, raster, profile, _watch(cube))
-        run_counted(tasks, unit="file", shown=progress, done=len(jobs) - len(todo))
+        check_folder(folder, todo, raster, is_packed=profile != "plain")
+        _write(cube, origin, jobs, todo, _Way(raster, profile, piece_px), shown=progress)
+    for job in jobs:
+        drop_pieces(job.path)
     return [job.path for job in jobs]
 
 
-def _watch(cube: xr.DataArray) -> _Watch:
-    """Watch for failures from now on; of pixels that are there, for all that are known."""
-    tokens = tokens_to_read(cube if cube.chunks else _chunked(cube))
-    known: Sequence[Row] = failures_of(tokens)
-    if not tokens:
-        with contextlib.suppress(SelectionError):
-            tokens = tokens_of(cube)
-    return _Watch(tokens=tokens, known=frozenset(row["id"] for row in known), home=home_folder())
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How files are written."""
+
+    raster: Raster
+    profile: str
+    piece_px: int
+
+    @property
+    def is_cut(self) -> bool:
+        return self.raster.width * self.raster.height > self.piece_px**2
 
 
-def _jobs(
-    cube: xr.DataArray, folder: Path, raster: Raster, profile: str, origin: Origin | None
-) -> list[_Job]:
-    days = [pd.Timestamp(value).strftime("%Y%m%d") for value in cube["time"].to_numpy()]
-    names = [COMMON.get(str(value), str(value)) for value in cube["band"].to_numpy()]
-    for name in names:
-        if not _SAFE_NAME.fullmatch(name):
-            msg = f"the band name {name!r} can't be part of a file name."
-            raise ExportError(msg, hint="rename it: da.assign_coords(band=…).")
-    for what, values in (("time steps on one day", days), ("bands of one name", names)):
-        folded = [value.casefold() for value in values]  # for Windows and macOS B is b
-        twice = sorted({value for value in values if folded.count(value.casefold()) > 1})
-        if twice:
-            msg = f"the array has several {what} ({', '.join(twice)}): their files would collide"
-            raise ExportError(msg, hint="select one of them, or rename them.")
-    contents = _contents(cube, raster, profile, origin)
-    return [
-        _Job(
-            path=folder / f"s2_l3a_{day}_{name}.tif",
-            time=i,
-            band=j,
-            content=contents[i][j],
-            name=name,
-            source=origin.source(i, j) if origin is not None else None,
-        )
-        for i, day in enumerate(days)
-        for j, name in enumerate(names)
-    ]
+def _write(
+    cube: xr.DataArray,
+    origin: Origin | None,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    way: _Way,
+    *,
+    shown: bool,
+) -> None:
+    watch = watch_failures(cube)
+    pixels = _dask_array(cube, origin, way)
+    if not way.is_cut:
+        tasks = _tasks(pixels, todo, way, watch)
+        run_counted(tasks, unit="file", shown=shown, done=len(jobs) - len(todo))
+        return
+    tasks, done = _piece_tasks(pixels, todo, way, watch)
+    run_counted(tasks, unit="piece", shown=shown, done=done)
 
 
-def _contents(
-    cube: xr.DataArray, raster: Raster, profile: str, origin: Origin | None
-) -> list[list[str]]:
-    """Hash what each plane will hold, without reading it.
-
-    A plane that was only cut out of an opened array is told by its source files and place,
-    whatever the other months and bands: a longer export finds the files of a shorter one.
-    """
-    times, bands = range(cube.sizes["time"]), range(cube.sizes["band"])
-    if origin is None:
-        whole = tokenize(cube.data if cube.chunks else cube.to_numpy())
-        return [[tokenize(whole, raster, i, j, profile) for j in bands] for i in times]
-    same = tokenize(raster, profile, origin.rows, origin.columns, origin.request.pixels_of_a_plane)
-    return [
-        [
-            tokenize(same, origin.request.plane(int(origin.times[i, j]), int(origin.bands[i, j])))
-            for j in bands
-        ]
-        for i in times
-    ]
-
-
-def _chunked(cube: xr.DataArray) -> xr.DataArray:
-    sizes = auto_chunks(cube.shape, cube.dtype, dask.config.get("array.chunk-size"))
-    return cube.chunk(dict(zip(cube.dims, sizes, strict=True)))
-
-
-def _dask_array(cube: xr.DataArray, origin: Origin | None) -> Any:  # noqa: ANN401 - dask is untyped
-    planes = origin.planes() if origin is not None else None
+def _dask_array(cube: xr.DataArray, origin: Origin | None, way: _Way) -> Any:  # noqa: ANN401 - dask is untyped
+    side = way.piece_px if way.is_cut else None
+    planes = origin.planes(side) if origin is not None else None
     if planes is not None:
         return planes
-    chunked = cube if cube.chunks else _chunked(cube)
-    return chunked.chunk(dict.fromkeys(chunked.dims[2:], -1)).data
+    cut = chunked(cube)
+    sizes = (-1, -1) if side is None else (1, 1, side, side)
+    return cut.chunk(dict(zip(cut.dims[-len(sizes) :], sizes, strict=True))).data
+
+
+def _piece_tasks(
+    pixels: Any,  # noqa: ANN401 - dask is untyped
+    jobs: Sequence[Job],
+    way: _Way,
+    watch: Watch,
+) -> tuple[list[Any], int]:
+    """Make a task for each piece that is not there yet, and behind them one for each file."""
+    cuts = [cut_plane(job.path, way.raster, way.piece_px) for job in jobs]
+    contents = [tokenize(job.content, way.piece_px) for job in jobs]
+    every = [
+        delayed(has_piece)(piece, content)
+        for rows, content in zip(cuts, contents, strict=True)
+        for row in rows
+        for piece in row
+    ]
+    there = iter(run_counted(every, unit="piece", shown=False))
+    blocks = pixels.to_delayed()
+    tasks = []
+    for job, rows, content in zip(jobs, cuts, contents, strict=True):
+        pieces = (piece for row in rows for piece in row)
+        written = [
+            delayed(_write_piece)(block, piece, job, content, watch)
+            for block, piece in zip(blocks[job.time, job.band].ravel(), pieces, strict=True)
+            if not next(there)
+        ]
+        tasks += [*written, delayed(_join)(written, rows, job, way)]
+    return tasks, len(every) - len(tasks) + len(jobs)
+
+
+def _write_piece(pixels: np.ndarray, piece: Piece, job: Job, content: str, watch: Watch) -> bool:
+    """Write a piece; tell whether nothing failed."""
+    pixels = without_nan(pixels[0, 0], piece.raster.nodata)
+    known = None if watch.sees([job.source]) else content
+    write_piece(piece, pixels, name=job.name, content=known)
+    return known is not None
+
+
+def _join(written: Sequence[bool], rows: list[list[Piece]], job: Job, way: _Way) -> str:
+    content = job.content if all(written) else None
+    join_pieces(job.path, rows, way.raster, way.profile, name=job.name, content=content)
+    return str(job.path)
 
 
 def _tasks(
     pixels: Any,  # noqa: ANN401 - dask is untyped
-    jobs: Sequence[_Job],
-    raster: Raster,
-    profile: str,
-    watch: _Watch,
+    jobs: Sequence[Job],
+    way: _Way,
+    watch: Watch,
 ) -> list[Any]:
     """Make a task for each file, behind one for each chunk that some files come from.
 
@@ -237,7 +227,7 @@ def _tasks(
     of its own for the chunk keeps all of its requests in flight at once.
     """
     edges = [np.cumsum(sizes) for sizes in pixels.chunks[:2]]
-    groups: dict[tuple[int, int], list[_Job]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[Job]] = defaultdict(list)
     for job in jobs:
         where = (
             np.searchsorted(edges[0], job.time, "right"),
@@ -252,7 +242,7 @@ def _tasks(
         chunk = delayed(_hold)(part)
         for job in members:
             plane = chunk[times.index(job.time), bands.index(job.band)]
-            tasks.append(delayed(_write_plane)(plane, job, raster, profile, watch))
+            tasks.append(delayed(_write_plane)(plane, job, way, watch))
     return tasks
 
 
@@ -260,7 +250,7 @@ def _hold(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _unfinished(jobs: Sequence[_Job], raster: Raster, *, overwrite: bool) -> list[_Job]:
+def _unfinished(jobs: Sequence[Job], raster: Raster, *, overwrite: bool) -> list[Job]:
     """Choose the files that are not there, or not whole: each pixel of the others is looked at."""
     claimed = [
         job.path
@@ -272,31 +262,14 @@ def _unfinished(jobs: Sequence[_Job], raster: Raster, *, overwrite: bool) -> lis
     return [job for job in jobs if job.path not in done]
 
 
-def _check_folder(folder: Path, todo: Sequence[_Job], raster: Raster, profile: str) -> None:
-    """Refuse a folder that can't take the files, before anything is read for them."""
-    try_name(max((job.path for job in todo), key=lambda path: len(os.fsencode(path.name))))
-    plane = raster.width * raster.height * np.dtype(raster.dtype).itemsize
-    replaced = sum(job.path.stat().st_size for job in todo if job.path.exists())
-    share = 1.0 if profile == "plain" else _LEAST_PACKED_SHARE
-    needed = max(plane, round(share * plane * len(todo)) - replaced)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        msg = (
-            f"{folder} has {volume_text(free)} free, {len(todo)} files of "
-            f"{raster.width} x {raster.height} pixels need {volume_text(needed)} at the very "
-            "least; make room, or ask for a smaller area, fewer months or bands."
-        )
-        raise ExportError(msg)
-
-
-def _write_plane(pixels: np.ndarray, job: _Job, raster: Raster, profile: str, watch: _Watch) -> str:
+def _write_plane(pixels: np.ndarray, job: Job, way: _Way, watch: Watch) -> str:
     """Write one file, whole or not at all; it knows its content if nothing failed."""
-    if pixels.dtype.kind == "f" and raster.nodata is not None:
-        pixels = np.where(np.isnan(pixels), pixels.dtype.type(raster.nodata), pixels)
+    raster = way.raster
+    pixels = without_nan(pixels, raster.nodata)
     # Perhaps its source was gone only for now: what holds nothing is made anew.
     is_empty = raster.nodata is not None and _is_all(pixels, raster.nodata)
-    content = None if is_empty or watch.sees(job) else job.content
-    write_geotiff(job.path, pixels, raster, profile, name=job.name, content=content)
+    content = None if is_empty or watch.sees([job.source]) else job.content
+    write_geotiff(job.path, pixels, raster, way.profile, name=job.name, content=content)
     return str(job.path)
 
 

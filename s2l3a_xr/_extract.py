@@ -338,7 +338,7 @@ def _dataset(
     scaled: bool,
 ) -> xr.Dataset:
     request = array.request
-    attrs = attrs_of(request, inventory, array)
+    attrs = attrs_of(request, inventory.origin, array)
     what = attrs.pop("long_name").removesuffix(f" x {QUANTIFICATION}" if scaled else "")
     units = attrs.pop("units", None)
     del attrs["_FillValue"]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2l3a_xr._errors import FileChangedError, FormatError, GoneError, ReadError
+from s2l3a_xr._identity import OutdatedHeaderError, check_same, forget_header
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
-from s2l3a_xr._source import Header, check_same, forget_header
+from s2l3a_xr._source import Header
 from s2l3a_xr._tiff import Layout, decode_block
 from s2l3a_xr._transport import Reply, Session
 
@@ -84,6 +85,8 @@ class BlockReader:
         ------
         ReadError
             A block can't be read.
+        OutdatedHeaderError
+            The header is of an earlier call, and was contradicted before anything was handed on.
         """
         left = await in_thread(self._put_kept, targets) if self.session.store else targets
         blocks = self.session.blocks
@@ -101,6 +104,7 @@ class BlockReader:
                     *(self._take(target) for target in theirs),
                 ]
             )
+            self.header.standing.is_used = True  # for what was never written, it alone says so
         finally:
             for key in open_claims:
                 blocks.release(key)
@@ -116,6 +120,7 @@ class BlockReader:
             if pixels is None:
                 left.append(target)
             else:
+                self.header.standing.is_used = True
                 self.put(target, pixels)
         return left
 
@@ -125,6 +130,7 @@ class BlockReader:
         if data is None:
             await self.bring([target])
         else:
+            self.header.standing.is_used = True
             self._complain(await in_thread(self._unpack, [(target, memoryview(data))]))
 
     async def _fetch(self, group: Sequence[Range], open_claims: set[tuple[object, ...]]) -> None:
@@ -172,6 +178,8 @@ class BlockReader:
             pin = self.header.pin(self.url)
             await check_same(self.session, pin, reply, (part.start, part.stop))
         except FileChangedError as exc:
+            if self.header.standing.is_outdated:
+                raise OutdatedHeaderError from exc
             if self.failed is None:
                 raise
             self.failed(exc)
@@ -209,7 +217,7 @@ class BlockReader:
             try:
                 pixels = decode_block(self.image, data, target.block)
             except FormatError as exc:
-                exc.at(url=self.url, byte_range=self.image.span(target.block))
+                exc.at(url=self.url, byte_range=self.image.span(target.block), attempts=1)
                 broken[target.block] = exc
                 continue
             if self.session.store is not None:

@@ -12,6 +12,7 @@ from s2l3a_xr._errors import FormatError, GoneError, ReadError
 from s2l3a_xr._fetch import BlockReader
 from s2l3a_xr._flags import UNKNOWN, hiding_table, strange_flag
 from s2l3a_xr._footprint import Footprint, Piece
+from s2l3a_xr._identity import read_again
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Target
 from s2l3a_xr._product import NODATA
@@ -113,7 +114,8 @@ class Gathering:
     ) -> bool:
         """Read what a file has to give; False where it is gone or failed as a whole."""
         try:
-            errors.extend(await self._read_file(session, source, cut, pixels))
+            read = partial(self._read_file, session, source, cut, pixels)
+            errors.extend(await read_again(read))
         except ReadError as exc:
             if not (self.keep_going or isinstance(exc, GoneError)):
                 raise
@@ -138,7 +140,7 @@ class Gathering:
             if wrong is None:
                 pixels[piece.pixels] = found
             else:
-                failed.append(FormatError(wrong, block=target.block))
+                failed.append(FormatError(wrong, block=target.block, attempts=1))
 
         try:
             header = await read_header(session, source)

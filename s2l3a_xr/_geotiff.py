@@ -22,12 +22,14 @@ _log = logging.getLogger(__name__)
 
 Profile = Literal["compressed", "plain", "cog"]
 
+TILE_PX = 256
+
 PROFILES: dict[str, dict[str, Any]] = {
     "compressed": {
         "driver": "GTiff",
         "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
         "compress": "DEFLATE",
         "zlevel": 6,
         "num_threads": "all_cpus",
@@ -70,31 +72,86 @@ def write_geotiff(
         It can't be written.
     """
     pixels = np.ascontiguousarray(pixels, dtype=raster.dtype)
-    tags = {_OURS: "1"}
-    if content is not None:
-        tags |= {_TAG: content, _SUM: f"{zlib.crc32(pixels.data.cast('B')):08x}"}
-    with whole_file(path) as place, _packed(path, raster, profile) as (file, memory):
+    checksum = zlib.crc32(pixels.data.cast("B")) if content is not None else 0
+    with (
+        whole_file(path) as place,
+        _packed(path, creation_options(raster, profile)) as (file, memory),
+    ):
         # Tags first: the header then stays in front, and is there when the end is cut off.
-        file.update_tags(**tags)
+        file.update_tags(**_tags(content, checksum))
         file.set_band_description(1, name)
         file.write(pixels, 1)
         file.close()
         place.write_bytes(memory.getbuffer())
 
 
+def blank_geotiff(
+    raster: Raster, profile: str, *, name: str, content: str | None, checksum: int, big: bool
+) -> tuple[bytes, int]:
+    """Make the header of a file whose blocks lie nowhere yet.
+
+    Parameters
+    ----------
+    raster : Raster
+        Its place and type.
+    profile : {"compressed", "plain"}
+        How it is packed.
+    name : str
+        Of the band.
+    content : str or None
+        As in `write_geotiff`.
+    checksum : int
+        CRC-32 of its pixels.
+    big : bool
+        Whether it may be larger than 4 GB.
+
+    Returns
+    -------
+    tuple of bytes and int
+        The header, and the height of its blocks.
+    """
+    options = creation_options(raster, profile) | {"sparse_ok": True}
+    options["bigtiff"] = "YES" if big else "NO"
+    with _packed(Path("blank.tif"), options) as (file, memory):
+        file.update_tags(**_tags(content, checksum))
+        file.set_band_description(1, name)
+        height = int(file.block_shapes[0][0])
+        file.close()
+        return bytes(memory.getbuffer()), height
+
+
+def _tags(content: str | None, checksum: int) -> dict[str, str]:
+    """Say that a file is ours, and what it holds where that is known."""
+    known = {} if content is None else {_TAG: content, _SUM: f"{checksum:08x}"}
+    return {_OURS: "1"} | known
+
+
 @contextlib.contextmanager
-def _packed(path: Path, raster: Raster, profile: str) -> Iterator[tuple[Any, MemoryFile]]:
+def _packed(path: Path, options: dict[str, Any]) -> Iterator[tuple[Any, MemoryFile]]:
     """Make a file in memory: GDAL keeps quiet when a disk is full."""
     try:
-        with MemoryFile(ext=".tif") as memory, memory.open(**_creation(raster, profile)) as file:
+        with MemoryFile(ext=".tif") as memory, memory.open(**options) as file:
             yield file, memory
     except rasterio.errors.RasterioError as exc:
         msg = f"{path} can't be packed: {exc}"
         raise ExportError(msg, hint="try another profile, or tell the package's authors.") from exc
 
 
-def _creation(raster: Raster, profile: str) -> dict[str, Any]:
-    """Options for rasterio."""
+def creation_options(raster: Raster, profile: str) -> dict[str, Any]:
+    """Say how a file is made.
+
+    Parameters
+    ----------
+    raster : Raster
+        Its place and type.
+    profile : str
+        How it is packed.
+
+    Returns
+    -------
+    dict
+        Options for rasterio.
+    """
     options = dict(PROFILES[profile])
     if profile != "plain":
         options["predictor"] = 3 if raster.dtype.startswith("float") else 2
@@ -173,14 +230,10 @@ def is_sound(path: Path) -> bool:
     bool
         False, with a message in the log, where they are not those that were written.
     """
-    found = 0
     try:
         with rasterio.open(path, driver="GTiff") as file:
             told = file.tags().get(_SUM)
-            step = max(file.block_shapes[0][0], _ROWS_AT_ONCE)
-            for top in range(0, file.height, step):
-                rows = Window(0, top, file.width, min(step, file.height - top))
-                found = zlib.crc32(file.read(1, window=rows).data.cast("B"), found)
+            found = checksum_of(file)
     except rasterio.errors.RasterioError as exc:
         _log.warning("%s is damaged and is made anew: %s", path, exc)
         return False
@@ -188,3 +241,26 @@ def is_sound(path: Path) -> bool:
         _log.warning("%s is damaged and is made anew: its pixels are not those written", path)
         return False
     return True
+
+
+def checksum_of(file: Any, band: int = 1) -> int:  # noqa: ANN401 - rasterio is untyped
+    """Read all pixels of an open file's band, some rows at a time.
+
+    Parameters
+    ----------
+    file : rasterio.DatasetReader
+        The file.
+    band : int, default 1
+        Which one.
+
+    Returns
+    -------
+    int
+        CRC-32 of its pixels.
+    """
+    found = 0
+    step = max(file.block_shapes[0][0], _ROWS_AT_ONCE)
+    for top in range(0, file.height, step):
+        rows = Window(0, top, file.width, min(step, file.height - top))
+        found = zlib.crc32(file.read(band, window=rows).data.cast("B"), found)
+    return found

@@ -207,11 +207,11 @@ def _border(
 ) -> tuple[float, float, float, float]:
     """Outer border of the tiles, on the lattice of those that lie in the CRS."""
     own = [tile.bounds for tile in tiles if tile.crs == crs]
-    others = [
-        outline(Aoi(features=(tile.box,), crs=tile.crs)).to_crs(crs).bounds
-        for tile in tiles
-        if tile.crs != crs
-    ]
+    others = []
+    for zone in sorted({tile.crs for tile in tiles} - {crs}):  # finding a transformation takes long
+        boxes = [outline(Aoi(features=(t.box,), crs=zone)) for t in tiles if t.crs == zone]
+        whole = Aoi(features=tuple(box.features[0] for box in boxes), crs=zone)
+        others.append(whole.to_crs(crs).bounds)
     lefts, bottoms, rights, tops = zip(*own, *others, strict=True)
     if not others:
         return min(lefts), min(bottoms), max(rights), max(tops)

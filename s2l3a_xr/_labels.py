@@ -11,19 +11,19 @@ import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
 
+from s2l3a_xr._archive import Origin
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import SelectionError, redact
 from s2l3a_xr._failures import listen
 from s2l3a_xr._flags import CLASSES, flag_attrs
-from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request
 
 
 def label_request(
     request: Request,
-    inventory: Inventory,
+    origin: Origin,
     names: Sequence[str],
     *,
     chunks: Any,  # noqa: ANN401 - xarray's many forms
@@ -35,7 +35,7 @@ def label_request(
     ----------
     request : Request
         What it reads.
-    inventory : Inventory
+    origin : Origin
         Who told of the files.
     names : sequence of str
         Labels along band.
@@ -56,7 +56,7 @@ def label_request(
     """
     array = L3AArray(request)
     listen(lambda: array.token)
-    attrs = attrs_of(request, inventory, array)
+    attrs = attrs_of(request, origin, array)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:
         sizes = resolve_chunks(request, chunks)
@@ -102,14 +102,14 @@ def dates_of(request: Request) -> np.ndarray:
     return np.array(text, dtype="datetime64[ns]")
 
 
-def attrs_of(request: Request, inventory: Inventory, array: L3AArray) -> dict[str, Any]:
+def attrs_of(request: Request, origin: Origin, array: L3AArray) -> dict[str, Any]:
     """Say what an array holds and where it comes from.
 
     Parameters
     ----------
     request : Request
         What was asked for.
-    inventory : Inventory
+    origin : Origin
         Who told of the files.
     array : L3AArray
         The lazy array.
@@ -127,14 +127,14 @@ def attrs_of(request: Request, inventory: Inventory, array: L3AArray) -> dict[st
         "title": "Sentinel-2 L3A monthly cloud-free mosaic (WASP, Germany)",
         "institution": "German Aerospace Center (DLR), Earth Observation Center",
         "source": redact(request.archive_url),
-        "references": inventory.origin.references,
-        "license": inventory.origin.license,
+        "references": origin.references,
+        "license": origin.license,
         "attribution": "DLR; contains modified Copernicus Sentinel data",
         "tiles": tiles,
         "product_versions": versions,
         "request": array.token,
         "Conventions": "CF-1.11",
-        **({"catalogue": inventory.origin.catalogue} if inventory.origin.catalogue else {}),
+        **({"catalogue": origin.catalogue} if origin.catalogue else {}),
         **(
             {"masked_classes": [CLASSES[number] for number in request.hidden]}
             if request.hidden

@@ -124,7 +124,7 @@ def save_archive(
     make_folder(root)
     try_name(root / _RECORD)
     settings = inventory.origin.settings(transport or Transport())
-    sources = _sources(inventory)
+    sources = sources_of(inventory)
     area = _Area(inventory, clip=clip)
     with tqdm(total=len(sources), unit="file", disable=not progress, file=sys.stderr) as bar:
         gone = run_with_session(
@@ -140,7 +140,19 @@ def save_archive(
     return _at(inventory, root)
 
 
-def _sources(inventory: Inventory) -> list[Source]:
+def sources_of(inventory: Inventory) -> list[Source]:
+    """Name the files that an inventory says are there.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        What the archive has.
+
+    Returns
+    -------
+    list of Source
+        By month, tile and band.
+    """
     native_m = int(inventory.grid.resolution)
     return [
         Source(

@@ -247,7 +247,9 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
         request.check_layers("FLG")
     if max_masked is not None:
         request = clear_request(request, hidden, max_masked)
-    da = label_request(request, inventory, names, chunks=chunks, mask_and_scale=mask_and_scale)
+    da = label_request(
+        request, inventory.origin, names, chunks=chunks, mask_and_scale=mask_and_scale
+    )
     return da if like is None else label_like(da, like)
 
 
@@ -337,10 +339,11 @@ def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
                 f"{text} ({asked} in {redact(inventory.archive_url)}). Ask for other bands or "
                 "months, or print search_l3a(…) of them to see what there is."
             )
-            raise MissingError(msg)
+            raise MissingError(msg, url=inventory.archive_url)
         if missing == "raise":
-            msg = f"{text}. missing='warn' leaves empty months out and goes on."
-            raise MissingError(msg)
+            where = redact(inventory.archive_url)
+            msg = f"{text} (in {where}). missing='warn' leaves empty months out and goes on."
+            raise MissingError(msg, url=inventory.archive_url)
         warn_user(f"{text}. Empty months are left out.", MissingWarning)
     return [month for month in inventory.months if missing == "keep" or month not in empty]
 

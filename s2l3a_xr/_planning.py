@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import xarray as xr
 
@@ -60,6 +62,26 @@ def plan_array(da: xr.DataArray) -> pd.DataFrame:
         ],
         columns=_COLUMNS,
     )
+    return _summed_up(table)
+
+
+def join_plans(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Make one plan of those of several bands, which have no block in common.
+
+    Parameters
+    ----------
+    tables : sequence of pandas.DataFrame
+        As `plan_array` gives them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All their rows.
+    """
+    return _summed_up(pd.concat(tables, ignore_index=True))
+
+
+def _summed_up(table: pd.DataFrame) -> pd.DataFrame:
     table.attrs["summary"] = (
         f"{table['url'].nunique()} files, {len(table)} ranges, "
         f"{volume_text(int(table['bytes'].sum()))} in {int(table['blocks'].sum())} blocks"

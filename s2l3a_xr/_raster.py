@@ -1,4 +1,4 @@
-"""What a GeoTIFF needs to know of an array: its order, place and type."""
+"""What an export needs to know of an array: its order, place and type."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def as_cube(da: object) -> xr.DataArray:
     """
     if not isinstance(da, xr.DataArray):
         msg = (
-            f"to_geotiff writes a DataArray, not a {type(da).__name__}; a Dataset becomes one "
+            f"an export takes a DataArray, not a {type(da).__name__}; a Dataset becomes one "
             "with ds.to_dataarray('band')."
         )
         raise ExportError(msg)

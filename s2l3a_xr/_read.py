@@ -12,6 +12,7 @@ import numpy as np
 from s2l3a_xr._errors import FormatError, GoneError, ReadError
 from s2l3a_xr._fetch import BlockReader
 from s2l3a_xr._flags import UNKNOWN, hiding_table, strange_flag
+from s2l3a_xr._identity import read_again
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._mosaic import NOBODY, footprint, paste
 from s2l3a_xr._plan import Target
@@ -158,7 +159,8 @@ class Plane:
             )
 
         await gather(read_file(position) for position in self.asked)
-        await gather(_ready(fill) for _, _, fill in works)
+        for _, _, filled in works:
+            await filled
         for position in range(1, len(self.sources)):
             holes = self._holes(position, output)
             if holes.any():
@@ -208,7 +210,8 @@ class Plane:
         if source.url in lost:
             return
         try:
-            errors.extend(await self._read_file(session, position, output, filling, holes))
+            read = partial(self._read_file, session, position, output, filling, holes)
+            errors.extend(await read_again(read))
         except ReadError as exc:
             if not (self.keep_going or isinstance(exc, GoneError)):
                 raise
@@ -384,16 +387,12 @@ def _put_checked(
     if wrong is None:
         put(target, pixels)
     else:
-        strange.append(FormatError(wrong, block=target.block))
+        strange.append(FormatError(wrong, block=target.block, attempts=1))
 
 
 def _look_up(table: np.ndarray, flags: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     hidden: np.ndarray = table[flags]
     return hidden if mask is None else hidden & mask
-
-
-async def _ready(filling: asyncio.Task[None]) -> None:
-    await filling
 
 
 def _ignore(_: Target, __: np.ndarray) -> None:

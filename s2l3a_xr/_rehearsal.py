@@ -14,6 +14,7 @@ from dask._task_spec import DataNode, Task
 from dask.base import optimize, tokenize
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.local import get_sync
 from dask.utils import key_split
 from xarray.core import indexing
 
@@ -23,7 +24,7 @@ from s2l3a_xr._request import Request
 
 _CHOOSING_STEPS = frozenset(
     {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
-    | {"rechunk", "rechunk-merge", "rechunk-split"}
+    | {"rechunk", "rechunk-merge", "rechunk-split", "stack"}
 )
 """dask steps that choose pixels and change none."""
 
@@ -104,6 +105,10 @@ def _arrays_of(da: xr.DataArray) -> dict[str, L3AArray]:
     return found
 
 
+def _reads(layer: Any) -> bool:  # noqa: ANN401 - dask is untyped
+    return not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values())
+
+
 def _unwrap(node: object) -> L3AArray | None:
     """Look through the adapters that xarray lays around a backend's array."""
     while node is not None and not isinstance(node, L3AArray):
@@ -167,11 +172,35 @@ class Origin:
     rows: np.ndarray
     columns: np.ndarray
 
-    def planes(self) -> dask.array.Array | None:
-        """Choose the same pixels anew, in chunks of whole planes.
+    def planes(self, side: int | None = None) -> dask.array.Array | None:
+        """Choose the same pixels anew, in chunks of whole planes or of large squares.
 
         However the array is cut, its planes are then read in as few tasks as
         ``array.chunk-size`` allows, and none is put together from parts.
+
+        Parameters
+        ----------
+        side : int, optional
+            Pixels of squares, each a chunk; whole planes by default.
+
+        Returns
+        -------
+        dask.array.Array or None
+            Dims (time, band, y, x); None where bands come from different months.
+        """
+        if side is not None:
+            return self.reopened((1, 1, side, side))
+        limit = dask.config.get("array.chunk-size")
+        shape = (*self.times.shape, self.rows.size, self.columns.size)
+        return self.reopened((*auto_chunks(shape, self.request.dtype, limit)[:2], -1, -1))
+
+    def reopened(self, sizes: tuple[int, ...]) -> dask.array.Array | None:
+        """Choose the same pixels anew, in other chunks.
+
+        Parameters
+        ----------
+        sizes : tuple of int
+            Of chunks along (time, band, y, x), -1 for all.
 
         Returns
         -------
@@ -184,13 +213,10 @@ class Origin:
         array = L3AArray(self.request)
         key = tuple(as_run(index) for index in (times, bands, self.rows, self.columns))
         lazy = indexing.LazilyIndexedArray(array, indexing.OuterIndexer(key))
-        chunks = auto_chunks(lazy.shape, array.dtype, dask.config.get("array.chunk-size"))
-        sizes = (*chunks[:2], -1, -1)
         name = f"planes-{tokenize(array.token, key, sizes)}"
         variable = xr.Variable(("time", "band", "y", "x"), lazy)
-        planes: dask.array.Array = variable.chunk(
-            dict(zip(variable.dims, sizes, strict=True)), name=name
-        ).data
+        chunked = variable.chunk(dict(zip(variable.dims, sizes, strict=True)), name=name)
+        planes: dask.array.Array = chunked.data
         return planes
 
     def source(self, time: int, band: int) -> tuple[str, str]:
@@ -244,8 +270,11 @@ def find_origin(da: xr.DataArray) -> Origin | None:
         None where pixels may have been changed, or come from elsewhere.
     """
     array = find_array(da)
-    steps = {key_split(name).removeprefix("original-") for name in da.__dask_graph__().layers}
-    if array is None or not steps <= _CHOOSING_STEPS:
+    layers = da.__dask_graph__().layers
+    # xarray names what it reads as users do, and may decode there: that changes the type
+    read = {name for name, layer in layers.items() if _reads(layer)}
+    steps = {key_split(name) for name in layers if not {name, f"original-{name}"} & read}
+    if array is None or da.dtype != array.dtype or not steps <= _CHOOSING_STEPS:
         return None
     every = slice(None)
     return Origin(
@@ -263,10 +292,9 @@ def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray
     def give(axes: list[np.ndarray]) -> np.ndarray:
         return np.broadcast_to(np.ix_(*axes)[axis], [len(positions) for positions in axes])
 
-    # Here and now: on a cluster these tasks would be taken for the ones that read.
-    found = _probed(da.data, give)[part].compute(
-        scheduler=dask.get
-    )  # named, older dask warns beside a client
+    # Here and now: on a cluster these tasks would be taken for the ones that read. By the function,
+    # as older dask warns of "synchronous" beside a client.
+    found = _probed(da.data, give)[part].compute(scheduler=get_sync)
     return np.asarray(found, dtype=np.int64)
 
 
@@ -275,17 +303,23 @@ def _probed(data: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any: 
     graph = data.__dask_graph__()
     layers = dict(graph.layers)
     for name, layer in layers.items():
-        if not isinstance(layer, Blockwise) and any(_unwrap(node) for node in layer.values()):
+        if _reads(layer):
             copies = {key: _with_probe(node, probe) for key, node in layer.items()}
             layers[name] = MaterializedLayer(copies)
     probed = HighLevelGraph(layers, graph.dependencies)
     return dask.array.Array(probed, data.name, data.chunks, meta=data._meta)  # noqa: SLF001
 
 
-def _with_probe(node: object, probe: Callable[[list[np.ndarray]], np.ndarray]) -> object:
-    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe."""
-    copied = copy.deepcopy(node)
-    array = _unwrap(copied)
-    if array is not None:
-        array.probe = probe
+def _with_probe(node: Any, probe: Callable[[list[np.ndarray]], np.ndarray]) -> Any:  # noqa: ANN401
+    """Copy the adapters that xarray lays around a lazy array, and set the copy's probe.
+
+    One by one: some of them say that a deep copy of them goes on sharing what is in them.
+    """
+    if _unwrap(node) is None:
+        return node
+    copied = copy.copy(node)
+    if isinstance(copied, L3AArray):
+        copied.probe = probe
+    else:
+        copied.array = _with_probe(node.array, probe)
     return copied

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from s2l3a_xr._errors import FileChangedError, FormatError, ReadError
+from s2l3a_xr._errors import FormatError, ReadError
 from s2l3a_xr._flags import FlagEncoding
+from s2l3a_xr._identity import Marks, Pin, Standing, check_same, digest
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._store import KeptHeader
@@ -22,15 +22,10 @@ from s2l3a_xr._tiff import (
     parse_overviews,
 )
 from s2l3a_xr._tiles import SIDE_M, Tile
-from s2l3a_xr._transport import Reply, Session, Transport, is_http
+from s2l3a_xr._transport import Session, Transport, is_http
 
 _CLASSES = range(2, 7)
 """Of the mask FLG, in every reading of its numbers; nodata may be none of them."""
-
-Marks = tuple[tuple[int, int, bytes], ...]
-
-_MIRRORS_ASKED = 8
-"""How often a file's header is asked for until the mirror answers that is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +85,8 @@ class Header:
         Reduced images, finest first; empty where they were not asked for.
     marks : tuple of (int, int, bytes)
         First byte, the byte behind the last one and a digest of each piece that was read.
+    standing : Standing
+        What became of it since.
     """
 
     layout: Layout
@@ -97,6 +94,7 @@ class Header:
     stamp: tuple[str, ...]
     overviews: tuple[Layout, ...] = ()
     marks: Marks = ()
+    standing: Standing = field(default_factory=Standing)
 
     def pin(self, url: str) -> Pin:
         """Give what bytes of the file are held against.
@@ -111,7 +109,13 @@ class Header:
         Pin
             For `check_same`.
         """
-        return Pin(url=url, stamp=self.stamp, total=self.total, marks=self.marks)
+        return Pin(
+            url=url,
+            stamp=self.stamp,
+            total=self.total,
+            marks=self.marks,
+            standing=self.standing,
+        )
 
     @property
     def weight(self) -> int:
@@ -178,24 +182,9 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
         header: Header = await session.headers.get(key, make)
         _check_image(source, header.layout)  # another product may be at the same place
     except ReadError as exc:
-        raise exc.at(**source.place) from exc.__cause__
+        span = (0, min(HEADER_BYTES, session.transport.max_header_bytes))
+        raise exc.at(**source.place, byte_range=span, attempts=1) from exc.__cause__
     return header
-
-
-def forget_header(session: Session, url: str) -> None:
-    """Drop what is remembered of a remote file, since it is another one now.
-
-    Parameters
-    ----------
-    session : Session
-        This process's connections.
-    url : str
-        The file.
-    """
-    for overviews in (False, True):
-        session.headers.forget((url, overviews, ()))
-    if session.store is not None:
-        session.store.forget_header(url)
 
 
 async def _fetch_header(session: Session, source: Source, *, overviews: bool) -> Header:
@@ -245,103 +234,9 @@ def _parse(
 
 
 def _marks(file: SparseBytes) -> Marks:
-    # Without the first byte: _check_twin says why.
+    # Without the first byte: _identity says why.
     pieces = ((start, data) if start else (1, data[1:]) for start, data in file.pieces)
-    return tuple((start, start + len(data), _digest(data)) for start, data in pieces if data)
-
-
-def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
-    """What tells a file from a later one of the same name.
-
-    Parameters
-    ----------
-    url : str
-        Where it is.
-    stamp : tuple of str
-        ETag and Last-Modified, or what the place has instead.
-    total : int
-        Its size.
-    marks : tuple
-        Of its header, as in `Header`.
-    """
-
-    url: str
-    stamp: tuple[str, ...]
-    total: int
-    marks: Marks
-
-
-async def check_same(session: Session, pin: Pin, reply: Reply, byte_range: tuple[int, int]) -> None:
-    """Refuse bytes of another file than the one whose header was read.
-
-    A mirror may give the same file another ETag. Where only that differs, the header is read
-    again from there, and must be the same.
-
-    Parameters
-    ----------
-    session : Session
-        This process's connections; it forgets the header of a file that was replaced.
-    pin : Pin
-        What the file was when its header was read.
-    reply : Reply
-        The bytes.
-    byte_range : tuple of int
-        Which bytes, for messages.
-
-    Raises
-    ------
-    FileChangedError
-        The file was replaced.
-    """
-    if (reply.stamp, reply.total) == (pin.stamp, pin.total):
-        return
-    try:
-        if not _may_be_twin(pin, reply):
-            raise _changed(pin, reply)
-        key = (pin.url, pin.stamp, reply.stamp)
-        await session.twins.get(key, lambda: _check_twin(session, pin, reply))
-    except FileChangedError as exc:
-        forget_header(session, pin.url)
-        raise exc.at(byte_range=byte_range, attempts=1) from exc.__cause__
-
-
-def _may_be_twin(pin: Pin, reply: Reply) -> bool:
-    """Tell whether the ETag alone differs: of http, there are that and Last-Modified."""
-    return (
-        is_http(pin.url)
-        and reply.total == pin.total
-        and bool(pin.stamp[1:])
-        and all(pin.stamp[1:])
-        and reply.stamp[1:] == pin.stamp[1:]
-    )
-
-
-async def _check_twin(session: Session, pin: Pin, reply: Reply) -> bool:
-    """Hold a mirror's header against the known one.
-
-    It is asked for from its second byte: some servers treat the beginning of a file apart.
-    """
-    for start, stop, digest in pin.marks:
-        for _ in range(_MIRRORS_ASKED):
-            again = await session.read(pin.url, start, stop)
-            if again.stamp == reply.stamp:
-                break
-        if again.stamp != reply.stamp or _digest(again.data) != digest:
-            raise _changed(pin, reply)
-    return True
-
-
-def _changed(pin: Pin, reply: Reply) -> FileChangedError:
-    msg = (
-        f"the file was replaced while it was read ({pin.total} bytes {pin.stamp} became "
-        f"{reply.total} bytes {reply.stamp})"
-    )
-    return FileChangedError(msg, url=pin.url)
+    return tuple((start, start + len(data), digest(data)) for start, data in pieces if data)
 
 
 def _check_image(source: Source, image: Image) -> None:

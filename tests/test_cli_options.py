@@ -11,6 +11,7 @@ import click
 import numpy as np
 import pytest
 import rioxarray
+import xarray as xr
 from click.testing import CliRunner
 
 import s2l3a_xr
@@ -200,3 +201,32 @@ def test_every_option_says_what_it_is_for():
             if isinstance(param, click.Option):
                 assert param.help, (command.name, param.name)
                 assert re.search(r"[.\]]$", param.help), (command.name, param.name)
+
+
+def test_a_zarr_store_and_what_stands_beside_it(download, server, run, tmp_path):
+    words = ("--format", "zarr", "--buffer-aoi", "-20", "--keep-going")
+    store = download(*words, bands="B4,B8", to="l3a.zarr")
+    expected = s2l3a_xr.open_l3a(AREA, time="2021-05", bands=["B4", "B8"], archive=server.url)
+    with xr.open_zarr(store, mask_and_scale=False) as ds:
+        np.testing.assert_array_equal(ds["s2_l3a"], expected)
+    assert (tmp_path / "aoi_ecognition.geojson").exists()
+    server.clear_log()
+    download(*words, bands="B4,B8", to="l3a.zarr")
+    assert not [entry for entry in server.log if entry.path.endswith(".tif")]
+    shown = run(
+        "download", BOUNDS, store, *MAY, "--bands", "B4", "--archive", server.url, "--quiet",
+        "--format", "zarr",
+    )  # fmt: skip
+    assert shown.exit_code == 2
+    assert "made of something else: shape" in shown.output
+    shown = run("download", BOUNDS, "memory://a.zarr", *MAY, "--format", "zarr", "--keep-going")
+    assert shown.exit_code == 2
+    assert "OUT is a URL" in shown.output
+
+
+def test_cogs_with_all_bands(download, server):
+    out = download("--format", "cog", bands="B4,B8")
+    expected = s2l3a_xr.open_l3a(AREA, time="2021-05", bands=["B4", "B8"], archive=server.url)
+    with rioxarray.open_rasterio(out / "s2_l3a_20210515.tif") as raster:
+        height, width = expected.shape[2:]
+        np.testing.assert_array_equal(raster[:, :height, :width], expected[0])

@@ -15,6 +15,7 @@ import xarray as xr
 
 import s2l3a_xr
 from s2l3a_xr._accessor import L3AAccessor
+from s2l3a_xr._accessor_dataset import L3ADatasetAccessor
 
 SECTION = re.compile(r"^([A-Z][A-Za-z ]+)\n-{3,}$", re.MULTILINE)
 NAMES = sorted(set(s2l3a_xr.__all__) - {"__version__"})
@@ -51,8 +52,9 @@ def everything() -> Iterator[tuple[str, Callable[..., object]]]:
         if inspect.isclass(thing):
             for method, function in methods(thing):
                 yield f"{name}.{method}", function
-    for method, function in methods(L3AAccessor):
-        yield f"da.l3a.{method}", function
+    for accessor, prefix in ((L3AAccessor, "da.l3a"), (L3ADatasetAccessor, "ds.l3a")):
+        for method, function in methods(accessor):
+            yield f"{prefix}.{method}", function
 
 
 PUBLIC = dict(everything())

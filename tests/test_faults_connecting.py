@@ -86,6 +86,18 @@ def test_4_no_other_certificate_is(secured, tmp_path, wrong):
     assert not server.log(url)
 
 
+def test_34_https_never_leads_to_http(secured, tmp_path):
+    server = secured()
+    with FaultServer(server.root) as plain:
+        location = f"http://localhost:{plain.port}/none/none/S2_L3A_WASP/files/"
+        url = server.url(f"redirfile:{location}", count=float("inf"), path="S2_L3A_WASP/files/")
+        said = read(url, tmp_path)
+        assert "not followed" in said
+        assert "attempts 1" in said
+        assert server.log(url)
+        assert not plain.log("none")
+
+
 class Cutter:
     """Hangs up in the middle of each handshake, and counts them."""
 

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import rasterio
@@ -478,3 +479,71 @@ def test_the_list_of_failures_is_whole_or_the_one_before(small_disk, server):
     with pytest.raises(ExportError, match="can't be written"):
         _report(da, began, folder / "s2_l3a_failures.json")
     assert [path.name for path in folder.iterdir()] == ["fill"]
+
+
+# Larger exports: pieces, stores and COGs of odc-geo
+
+
+def once_it_has_space(small_disk, tmp_path, export, share):
+    """Export to a disk that is too small, make space, and export again; give both folders."""
+    export(tmp_path / "whole")
+    size = sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    folder = small_disk(int(size * (1 + share)))
+    (folder / "fill").write_bytes(bytes(size))
+    with pytest.raises(ExportError, match="No space left"):
+        export(folder / "out")
+    assert not list((folder / "out").glob("*.tif"))
+    (folder / "fill").unlink()
+    subprocess.run(  # noqa: S603 - ours
+        ["mount", "-o", f"remount,size={4 * size // 1024}k", str(folder)],  # noqa: S607
+        check=True,
+    )
+    disk._swept.clear()
+    export(folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture
+def _others_fill_the_disk(monkeypatch):
+    """Let the look at free space be over before they begin to."""
+    for module in ("_export", "_cog"):
+        monkeypatch.setattr(f"s2l3a_xr.{module}.check_folder", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("_others_fill_the_disk")
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("share", [0.5, 1.2])
+def test_pieces_on_a_full_disk(small_disk, tmp_path, profile, share):
+    """The disk fills up while pieces are written, or when they are put together."""
+    da = noise(side=1024)
+
+    def export(folder):
+        to_geotiff(da, folder, profile=profile, piece_px=256, progress=False)
+
+    folder = once_it_has_space(small_disk, tmp_path, export, share)
+    np.testing.assert_array_equal(read(folder / "s2_l3a_20210101_red.tif"), da[0, 0])
+    assert [path.name for path in folder.iterdir()] == ["s2_l3a_20210101_red.tif"]
+
+
+def test_a_store_on_a_full_disk(small_disk, tmp_path):
+    da = noise(months=2, side=600)
+    chunks = {"time": 1, "y": 200, "x": 200}
+
+    def export(folder):
+        with dask.config.set({"array.chunk-size": "80 kB"}):
+            s2l3a_xr.to_zarr(da, folder, chunks=chunks, progress=False)
+
+    store = once_it_has_space(small_disk, tmp_path, export, 0.5)
+    ds = xr.open_zarr(store, mask_and_scale=False)
+    np.testing.assert_array_equal(ds["s2_l3a"], da)
+    assert "status" not in ds.attrs
+
+
+@pytest.mark.usefixtures("_others_fill_the_disk")
+def test_a_cog_of_odc_geo_on_a_full_disk(small_disk, tmp_path):
+    da = noise(side=1024)
+    folder = once_it_has_space(
+        small_disk, tmp_path, lambda folder: s2l3a_xr.to_cog(da, folder, progress=False), 0.5
+    )
+    np.testing.assert_array_equal(read(folder / "s2_l3a_20210101_red.tif"), da[0, 0])
+    assert [path.name for path in folder.iterdir()] == ["s2_l3a_20210101_red.tif"]

@@ -26,8 +26,10 @@ FILES = "S2_L3A_WASP/files/"
 AOI = (11.68, 51.94, 11.74, 51.98)
 STATUSES = (400, 401, 403, 404, 408, 410, 416, 425, 429, 451, 500, 502, 503, 504, 522, 524)
 SLOW = {"drip": "drip:0.0001", "slow": "slow:200000"}
+DRIP = "drip:0.02"
 KINDS = (
     *(SLOW.get(kind, kind) for kind in SPOILERS),
+    DRIP,
     *(f"s{status}" for status in STATUSES),
     *("s429ra:1", "s503ra:date1", "s503ra:past", "s503ra:garbage", "s429ra:86400", "s404once"),
 )
@@ -35,7 +37,7 @@ MIX = "s500+s502+s503+s504+s429+reset0+closemid+resetmid"
 PASSING = {
     *("none", "reset0", "close0", "closemid", "resetmid", "stall", "stall0", "keepalive-close"),
     *("short_cl", "short_chunked", "short_nocl", "shift_honest", "short_honest", "html200"),
-    *("mirror_etag", "http10", *SLOW.values()),
+    *("mirror_etag", "http10", *SLOW.values(), DRIP),
     *(kind for kind in KINDS if kind[:4] in {"s408", "s425", "s429", "s500", "s502", "s503"}),
     *("s504", "s522", "s524"),
 }

@@ -10,7 +10,7 @@ from tests.fuzz.mutants import CHECKED, LONGEST_S, MOST_MB, SPECS, Outcome, run,
 from tests.fuzz.strategies import STRATEGIES
 from tests.fuzz.targets import CORPUS, TARGETS, corpus
 
-SLOW = {"aoi": 30, "inventory": 60}
+SLOW = {"aoi": 30, "inventory": 60, "request": 60}
 
 
 @pytest.mark.parametrize("target", TARGETS)

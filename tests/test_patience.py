@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from faultserver import FaultServer
 
 from s2l3a_xr import FileChangedError, ReadError, S2L3AWarning, SelectionError, TransportError
 from s2l3a_xr._loop import gather
-from s2l3a_xr._transport import Transport, _hosts, run_with_session
+from s2l3a_xr._transport import Transport, _hosts, _patience, run_with_session
 from s2l3a_xr._transport._redirects import is_kin, redirect_target
+from s2l3a_xr._transport._wish import PassingError, Wish
 
 CONTENT = bytes(range(256)) * 400
 
@@ -133,6 +136,40 @@ def test_a_host_that_only_fails_is_not_asked_by_each_request_to_the_end(site, mo
     assert not any(isinstance(end, ReadError) for end in settled(url, 16, idle_timeout_s=0.7)[0])
 
 
+def longest_pauses(monkeypatch, *faults, was_well):
+    """Seconds from the first attempt to each further one, with the longest pauses."""
+    now = [1000.0]
+    monkeypatch.setattr(_hosts, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(_patience, "random", SimpleNamespace(uniform=lambda _, most: most))
+    host = _hosts.Host("a", Transport())
+    if was_well:
+        host.succeeded()
+    patience = _patience.Patience(Transport(), Wish(ranges=((0, 9),)))
+    for fault in itertools.cycle(faults):
+        patience.attempts += 1
+        pause_s = patience.pause_after(fault, host)
+        if pause_s is None:
+            return
+        now[0] += pause_s
+        yield now[0] - 1000
+
+
+@pytest.mark.parametrize("was_well", [True, False])
+def test_the_first_attempt_comes_at_once_and_the_last_ones_leave_time(monkeypatch, was_well):
+    """Gentle to a host that is down: some requests in its first second, then one in some."""
+    times = list(longest_pauses(monkeypatch, PassingError("", status=503), was_well=was_well))
+    assert len(times) == 13
+    assert times[0] <= 0.01
+    assert sum(at < 1 for at in times) <= (7 if was_well else 4)
+    assert times[-1] > 20
+
+
+def test_a_host_that_asks_for_less_gets_less(monkeypatch):
+    times = list(longest_pauses(monkeypatch, PassingError("", status=429), was_well=True))
+    assert times[0] >= 0.1
+    assert sum(at < 1 for at in times) <= 4
+
+
 def test_a_waiting_host_is_no_silent_one(site):
     url = site.url("s503ra:1", count=1, path="a.bin")
     assert read(url, give_up_s=0.4).data == CONTENT[1000:3000]
@@ -191,7 +228,7 @@ def test_stalls_amid_answers_are_borne_no_longer_than_a_silent_host(site):
 
 
 def test_what_drips_alone_ends_too(site, monkeypatch):
-    monkeypatch.setattr(_hosts, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(_hosts, "_LEAST_WINDOW_S", 0.4)
     url = site.url("drip:0.1", count=float("inf"), path="a.bin")
     started = time.monotonic()
     with pytest.raises(TransportError, match=r"only \d+ bytes came in") as caught:

@@ -23,7 +23,8 @@ from s2l3a_xr._cli import main
 
 def told(text: str) -> dict[str, str]:
     """Read lines of a name and a version."""
-    return {line[:18].rstrip(): line[18:] for line in text.splitlines() if line[18:]}
+    rows = (re.split(r"  +", line, maxsplit=1) for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) > 1}
 
 
 def test_versions_are_those_at_work():

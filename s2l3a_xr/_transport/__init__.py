@@ -1,6 +1,7 @@
 """The one stage that speaks http(s), and the door to every other place that fsspec knows."""
 
 from s2l3a_xr._transport._guard import check_host
+from s2l3a_xr._transport._hosts import asked_at
 from s2l3a_xr._transport._probe import Peer, Probe, Prober
 from s2l3a_xr._transport._session import (
     Session,
@@ -18,6 +19,7 @@ __all__ = [
     "Reply",
     "Session",
     "Transport",
+    "asked_at",
     "check_host",
     "is_http",
     "is_local",

@@ -216,7 +216,9 @@ async def _ranged_body(response: aiohttp.ClientResponse, url: str, wish: Wish) -
         msg = "the file changed between two parts of a range"
         raise PassingError(msg, status=response.status)
     if first != start or not first <= last < expected:
-        raise PassingError(wrong, status=response.status)
+        is_possible = first <= last < total
+        kind = "fault" if is_possible else "nonsense"
+        raise PassingError(wrong, status=response.status, kind=kind)
     size = last + 1 - first
     _check_length(response.content_length, size, url, response.status)
     pieces: list[bytes] = []
@@ -266,13 +268,14 @@ async def _parts(response: aiohttp.ClientResponse, wish: Wish) -> Reply:
     except PartsError as exc:
         if missing:
             msg = f"the answer in parts is broken: {exc}"
-            raise PassingError(msg, status=response.status) from exc
+            raise PassingError(msg, status=response.status, kind="nonsense") from exc
     except (aiohttp.ClientError, ConnectionError, TimeoutError):
         if missing:  # else only the end of the answer is lost, and nothing to ask for again
             raise
     if missing or reply is None:
         msg = f"the answer in parts lacks {len(missing)} of {len(wish.ranges)} ranges"
-        raise PassingError(msg, status=response.status)
+        kind = "fault" if len(missing) < len(wish.ranges) else "nonsense"
+        raise PassingError(msg, status=response.status, kind=kind)
     return reply
 
 

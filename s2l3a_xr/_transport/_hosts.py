@@ -19,16 +19,22 @@ from s2l3a_xr._transport._wish import PassingError
 RECENT_S = 10.0
 """A host that gave something so short a time ago is alive."""
 
+_WELL_S = 2.0
+"""A host that gave something so short a time ago needs no rest."""
+
 PATIENCE_S, PACE = 20.0, 50_000
 """A request may take 20 s and a second for each 50 kB, before its pace is looked at."""
 
-_TRICKLE = 100
-"""Bytes a second below which a late request is cut, whatever the others do."""
+_TRICKLE, _DRIBBLE = 100, 10_000
+"""Bytes a second below which a request drips: its own, and all of its host's together."""
 
 _FAIR_SHARE = 0.1
 """Share of the others' mean pace below which a late request is cut."""
 
 _LOOK_S = 0.5
+
+_LEAST_WINDOW_S = 2.0
+"""Paces are not judged over less."""
 
 _MOST_WAITS = 5
 """So many times the longest announced wait is borne in all, while nothing right comes."""
@@ -47,20 +53,36 @@ class Attempt:
     ----------
     size : int
         Bytes asked for, 0 where nobody knows.
+    idle_s : float
+        Silence that is borne; its pace is measured over as long.
+    begins_s : float
+        An answer must begin within so many seconds.
     scope : asyncio.Timeout
         Ends it when it is rescheduled.
     heard : callable
-        Called when an answer begins.
+        Called when an answer begins; returns the bytes that the host has sent so far.
     """
 
-    __slots__ = ("_content", "_heard", "_scope", "late_at", "mark", "verdict")
+    __slots__ = (
+        "_content", "_heard", "_scope", "begins_at", "begins_s", "idle_s", "late_at",
+        "marked_at", "marks", "verdict",
+    )  # fmt: skip
 
-    def __init__(self, size: int, scope: asyncio.Timeout, heard: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        size: int,
+        idle_s: float,
+        begins_s: float,
+        scope: asyncio.Timeout,
+        heard: Callable[[], int],
+    ) -> None:
+        now = time.monotonic()
         self._content: aiohttp.StreamReader | None = None
         self._scope = scope
         self._heard = heard
-        self.late_at = time.monotonic() + PATIENCE_S + size / PACE
-        self.mark: int | None = None
+        self.idle_s, self.begins_s, self.begins_at = idle_s, begins_s, now + begins_s
+        self.late_at = now + PATIENCE_S + size / PACE
+        self.marked_at, self.marks = now, (0, 0)
         self.verdict: PassingError | TransportError | None = None
 
     @property
@@ -71,7 +93,30 @@ class Attempt:
     def watch(self, content: aiohttp.StreamReader) -> None:
         """Count the body of the answer that begins."""
         self._content = content
-        self._heard()
+        self.mark(self._heard())
+
+    def mark(self, received: int) -> tuple[float, int, int]:
+        """Begin to measure its pace anew.
+
+        Parameters
+        ----------
+        received : int
+            Bytes that the host has sent so far, to all.
+
+        Returns
+        -------
+        tuple
+            Seconds since it was marked last, its own bytes and the host's in that time.
+        """
+        now, (own, all_of_it) = time.monotonic(), self.marks
+        span = now - self.marked_at, self.received - own, received - all_of_it
+        self.marked_at, self.marks = now, (self.received, received)
+        return span
+
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether the answer has."""
+        return self._content is not None
 
     def cut(self, verdict: PassingError | TransportError) -> None:
         """End it at once."""
@@ -109,8 +154,12 @@ class Host:
         self._success_at = -math.inf
         self._quota, self._spent_at = 2 * transport.max_attempts, -math.inf
         self._finished, self._seen = 0, 0
-        self._census_at, self._census = 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Tell whether it answers rightly all the time."""
+        return time.monotonic() - self._success_at < _WELL_S
 
     @property
     def is_alive(self) -> bool:
@@ -123,10 +172,11 @@ class Host:
         self._shut_at = None
         self._quota = 2 * self._transport.max_attempts
 
-    def heard(self) -> None:
-        """Note that a byte came."""
+    def heard(self) -> int:
+        """Note that a byte came, and tell how many bodies had so far."""
         self._tick()
         self._silent_s, self._is_doubtful = 0.0, False
+        return self._received
 
     def shut(self, pause_s: float, status: int | None) -> None:
         """Ask nothing for as long as the host announced, unless it does so without end."""
@@ -163,13 +213,15 @@ class Host:
         return True
 
     @contextlib.asynccontextmanager
-    async def attempt(self, size: int) -> AsyncIterator[Attempt]:
+    async def attempt(self, size: int, idle_s: float) -> AsyncIterator[Attempt]:
         """Let one request through when it is its turn, and watch it.
 
         Parameters
         ----------
         size : int
             Bytes asked for, 0 where nobody knows.
+        idle_s : float
+            Silence that is borne.
 
         Yields
         ------
@@ -191,7 +243,8 @@ class Host:
             attempt: Attempt | None = None
             try:
                 async with asyncio.timeout(None) as scope:
-                    attempt = Attempt(size, scope, self.heard)
+                    begins_s = self._transport.connect_timeout_s + idle_s
+                    attempt = Attempt(size, idle_s, begins_s, scope, self.heard)
                     self._begin(attempt)
                     try:
                         yield attempt
@@ -204,8 +257,6 @@ class Host:
 
     def _begin(self, attempt: Attempt) -> None:
         self._tick()
-        if not self._live:
-            self._census_at, self._census = time.monotonic(), self._finished
         self._live.add(attempt)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._next_look(), self._look)
@@ -222,6 +273,10 @@ class Host:
         self._ticked = now
 
     @property
+    def _received(self) -> int:
+        return self._finished + sum(attempt.received for attempt in self._live)
+
+    @property
     def _limit_s(self) -> float:
         """Silence that is borne; less where nothing came since the host was given up."""
         return self._transport.give_up_s / (3 if self._is_doubtful else 1)
@@ -234,7 +289,7 @@ class Host:
         self._timer = None
         if not self._live:
             return
-        received = self._finished + sum(attempt.received for attempt in self._live)
+        received = self._received
         if received > self._seen:
             self.heard()
         self._seen = received
@@ -256,21 +311,24 @@ class Host:
         return TransportError(f"{self.name} {why}", hint=hint, status=status)
 
     def _compare_paces(self, received: int) -> None:
-        """Cut late requests that do not advance while others do, or all but stand still."""
+        """Cut requests that drip, and late ones that do not advance while others do."""
         now = time.monotonic()
-        window = now - self._census_at
-        if window < self._transport.idle_timeout_s:
-            return
-        advance, count = received - self._census, len(self._live)
         for attempt in self._live:
-            if attempt.mark is not None and now > attempt.late_at:
-                own = attempt.received - attempt.mark
-                others = (advance - own) / max(1, count - 1)
-                if own < max(_TRICKLE * window, _FAIR_SHARE * others):
-                    msg = f"only {own} bytes came in {window:.0f} s"
+            if not attempt.has_begun:
+                if now > attempt.begins_at:
+                    msg = f"no answer began for {attempt.begins_s:g} s"
                     attempt.cut(PassingError(msg, kind="slow"))
-            attempt.mark = attempt.received
-        self._census_at, self._census = now, received
+                continue
+            if now - attempt.marked_at < max(attempt.idle_s, _LEAST_WINDOW_S):
+                continue
+            window, own, all_of_it = attempt.mark(received)
+            least = _TRICKLE * window
+            if now > attempt.late_at:
+                others = (all_of_it - own) / max(1, len(self._live) - 1)
+                least = max(least, _FAIR_SHARE * others)
+            if own < least or all_of_it < _DRIBBLE * window:
+                msg = f"only {own} bytes came in {window:.0f} s"
+                attempt.cut(PassingError(msg, kind="slow"))
 
 
 class Hosts:

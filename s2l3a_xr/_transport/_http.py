@@ -218,11 +218,13 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             except NoSizeError:
                 wish = replace(wish, known=await self._size_of(url, wish))
             except PassingError as exc:
-                if exc.kind == "silence":
+                if exc.kind in {"silence", "slow"}:
                     wish = replace(wish, silent_s=wish.silent_s + self.client.idle_s(wish))
                 pause_s = patience.pause_after(exc, self._hosts.of(trail[-1]))
                 if wish.silent_s >= self._transport.give_up_s:
                     pause_s = None
+                if pause_s is None and exc.kind == "nonsense" and wish.takes_parts:
+                    raise NoPartsError from exc  # each range by itself may come right
                 if pause_s is None:
                     place = {
                         "url": url,
@@ -271,7 +273,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
         if wish.known is None and url in self._sizes:
             wish = replace(wish, known=self._sizes[url])
         is_foreign = urlsplit(url).hostname != urlsplit(asked).hostname
-        async with host.attempt(wish.size) as attempt:
+        async with host.attempt(wish.size, self.client.idle_s(wish)) as attempt:
             try:
                 answer = await self.client.ask(url, wish, attempt, is_foreign=is_foreign)
             except PassingError as exc:

@@ -9,12 +9,14 @@ from s2l3a_xr._transport._hosts import Host
 from s2l3a_xr._transport._settings import Transport
 from s2l3a_xr._transport._wish import PassingError, Wish
 
-_TRIES = {"silence": 3, "slow": 3, "once": 2}
+_TRIES = {"silence": 3, "slow": 3, "nonsense": 3, "once": 2}
 """Failures of one kind that are borne, less than of all kinds together."""
 
 _CONNECT_TRIES = 3
 
-_FIRST_PAUSE_S, _SHORT_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 0.5, 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_SHORT_PAUSE_S, _LONGEST_SHORT_PAUSE_S = 0.01, 0.5
+"""Where the host serves others well."""
 
 _TOO_MANY = 429
 
@@ -36,6 +38,7 @@ class Patience:
     def __init__(self, transport: Transport, wish: Wish) -> None:
         self.attempts = 0
         self._most = transport.max_attempts
+        self._refusals = 0
         self._counts: Counter[str] = Counter()
         self._shorts = _SHORTS + wish.size // _SHORT_BYTES
 
@@ -65,8 +68,15 @@ class Patience:
             return None
         if not host.may_retry():
             return None
-        # A host that serves others well needs no rest, unless it says so.
-        is_well = host.is_alive and fault.status != _TOO_MANY and kind == "fault"
-        cap_s = _SHORT_PAUSE_S if is_well else _LONGEST_PAUSE_S
-        longest = min(cap_s, _FIRST_PAUSE_S * 2 ** (self.attempts - 1))
-        return random.uniform(0, longest)  # noqa: S311 - jitter, no secret
+        # A host that serves others well needs no rest, unless it says so; one fault is no sign.
+        count, is_quick = self.attempts, kind in {"fault", "nonsense"}
+        if fault.status == _TOO_MANY:
+            count = self._refusals = self._refusals + 1
+        elif is_quick and (host.is_well or count == 1):
+            return _jitter(_SHORT_PAUSE_S, count, _LONGEST_SHORT_PAUSE_S)
+        return _jitter(_FIRST_PAUSE_S, count, _LONGEST_PAUSE_S)
+
+
+def _jitter(first_s: float, count: int, longest_s: float) -> float:
+    """Give a random pause of up to double the one before."""
+    return random.uniform(0, min(longest_s, first_s * 2 ** (count - 1)))  # noqa: S311 - no secret

@@ -22,8 +22,8 @@ class PassingError(Exception):
         The wait that the server announced.
     kind : str
         What decides how often it is tried again: ``fault``, ``connect`` (no connection),
-        ``silence``, ``slow``, ``once`` (a second time is enough to believe it), ``short`` (part
-        of the range came, rightly labelled).
+        ``silence``, ``slow``, ``once`` (a second time is enough to believe it), ``nonsense`` (a
+        third), ``short`` (part of the range came, rightly labelled).
     hint : str
         What to do where it lasts; empty for what helps with most.
     lasting : type

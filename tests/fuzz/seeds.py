@@ -145,6 +145,27 @@ def inventories() -> Iterator[tuple[str, bytes]]:
     yield "one", json.dumps(document).encode()
 
 
+def requests() -> Iterator[tuple[str, bytes]]:
+    """One band of one month, clipped."""
+    head = {
+        "format": "s2l3a_xr request", "version": 1, "license": "CC-BY-4.0", "references": "",
+        "catalogue": "", "archive": "https://example.org/files/", "bands": ["red"],
+        "listed": ["B4", "FLG"], "months": ["2021-03"], "native_m": 10,
+        "grid": {"crs": "EPSG:32632", "left": 6e5, "top": 58e5, "resolution": 10, "width": 9,
+                 "height": 9},
+        "resampling": ["bilinear"], "all_touched": False, "use_overviews": True,
+        "mask": ["cloud"], "flag_encoding": "classes", "missing": "warn", "fail_on_error": True,
+        "area": [{"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, -9], [0, 0]]]}],
+    }  # fmt: skip
+    row = {
+        "tile": "32UPC", "month": "2021-03", "product": _NAME, "url": ["", ""],
+        "status": ["available", "available"], "size": [None, None],
+    }  # fmt: skip
+    features = [{"type": "Feature", "properties": row, "geometry": None}]
+    document = {"type": "FeatureCollection", "s2l3a_xr": head, "features": features}
+    yield "one", json.dumps(document).encode()
+
+
 def answers() -> Iterator[tuple[str, bytes]]:
     """An answer of two parts, arriving in pieces of nine bytes."""
     body = (
@@ -156,7 +177,7 @@ def answers() -> Iterator[tuple[str, bytes]]:
 
 SEEDS = {
     "header": headers, "block": blocks, "listing": listings, "stac": documents, "aoi": areas,
-    "inventory": inventories, "multipart": answers,
+    "inventory": inventories, "request": requests, "multipart": answers,
 }  # fmt: skip
 
 if __name__ == "__main__":

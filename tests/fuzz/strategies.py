@@ -110,6 +110,7 @@ def _pages(draw: st.DrawFn) -> bytes:
 _MORE = {
     "header": _directories(), "listing": _pages(), "stac": _documents("stac"),
     "aoi": _documents("aoi"), "inventory": _documents("inventory"),
+    "request": _documents("request"),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from s2l3a_xr._archive import Origin
 from s2l3a_xr._errors import AoiError, ArchiveError, FormatError, SelectionError
 from s2l3a_xr._listing import parse_listing
 from s2l3a_xr._pin import read_pin
+from s2l3a_xr._saved import load_request
 from s2l3a_xr._stac._documents import links_of, parse_document
 from s2l3a_xr._stac._items import Findings, make_archive
 from s2l3a_xr._stac._links import LinkRefusedError, Links
@@ -32,6 +33,7 @@ from s2l3a_xr._tiff import (
     parse_overviews,
     read_description,
 )
+from s2l3a_xr._transport import Transport
 from s2l3a_xr._transport._multipart import CONTENT_RANGE, PartParser, PartsError
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -170,6 +172,22 @@ def inventory(data: bytes) -> None:
         assert facts["cells"]
 
 
+def request(data: bytes) -> None:
+    """Read a saved request, and ask it for its files."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder, "a.json")
+        path.write_bytes(data)
+        try:
+            saved = load_request(path, Transport()).request
+        except SelectionError:
+            return
+        files = [saved.sources(time, band) for time, band in np.ndindex(saved.shape[:2])]
+        assert all(
+            file.url.startswith(("https://", saved.archive_url)) for some in files for file in some
+        )
+
+
 def multipart(data: bytes) -> None:
     """Take an answer of many parts apart; the first byte says in which pieces it arrives."""
     step, body = 1 + (data[0] if data else 0), data[1:]
@@ -184,7 +202,8 @@ def multipart(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (header, block, listing, stac, aoi, inventory, multipart)
+    target.__name__: target
+    for target in (header, block, listing, stac, aoi, inventory, request, multipart)
 }
 
 
