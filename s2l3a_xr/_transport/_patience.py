@@ -9,7 +9,7 @@ from s2l3a_xr._transport._hosts import Host
 from s2l3a_xr._transport._settings import Transport
 from s2l3a_xr._transport._wish import PassingError, Wish
 
-_TRIES = {"silence": 3, "slow": 3, "nonsense": 3, "garbled": 3, "once": 2}
+_TRIES = {"silence": 3, "slow": 3, "nonsense": 3, "once": 2}
 """Failures of one kind that are borne, less than of all kinds together."""
 
 _CONNECT_TRIES = 3
@@ -17,6 +17,8 @@ _CONNECT_TRIES = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _SHORT_PAUSE_S, _LONGEST_SHORT_PAUSE_S = 0.01, 0.5
 """Where the host serves others well."""
+
+_LONGEST_GARBLED_PAUSE_S = 0.25
 
 _TOO_MANY = 429
 
@@ -62,20 +64,19 @@ class Patience:
         if kind == "short":  # a success in part
             self.attempts -= 1
             return 0.0 if self._counts[kind] <= self._shorts else None
-        # What an earlier answer had too much is read as the next one on its connection.
-        is_spoilt = kind == "garbled" and host.is_alive
-        tries = self._most if is_spoilt else _TRIES.get(kind, self._most)
-        if self.attempts >= self._most or self._counts[kind] >= tries:
+        if self.attempts >= self._most or self._counts[kind] >= _TRIES.get(kind, self._most):
             return None
         if kind == "connect" and self.attempts >= _CONNECT_TRIES and not host.is_alive:
             return None
         if not host.may_retry():
             return None
         # A host that serves others well needs no rest, unless it says so; one fault is no sign.
-        count, is_quick = self.attempts, kind in {"fault", "nonsense", "garbled"}
+        count, is_quick = self.attempts, kind in {"fault", "nonsense"}
+        if kind == "garbled":  # bytes too many of an answer may spoil this one, or the next
+            return _jitter(_SHORT_PAUSE_S, count, _LONGEST_GARBLED_PAUSE_S)
         if fault.status == _TOO_MANY:
             count = self._refusals = self._refusals + 1
-        elif is_quick and (host.is_well or count == 1 or is_spoilt):
+        elif is_quick and (host.is_well or count == 1):
             return _jitter(_SHORT_PAUSE_S, count, _LONGEST_SHORT_PAUSE_S)
         return _jitter(_FIRST_PAUSE_S, count, _LONGEST_PAUSE_S)
 
