@@ -70,9 +70,12 @@ class Patience:
             return None
         if not host.may_retry():
             return None
+        return self._pause(fault, host)
+
+    def _pause(self, fault: PassingError, host: Host) -> float:
         # A host that serves others well needs no rest, unless it says so; one fault is no sign.
-        count, is_quick = self.attempts, kind in {"fault", "nonsense"}
-        if kind == "garbled":  # bytes too many of an answer may spoil this one, or the next
+        count, is_quick = self.attempts, fault.kind in {"fault", "nonsense"}
+        if fault.kind == "garbled":  # bytes too many of an answer may spoil this one, or the next
             return _jitter(_SHORT_PAUSE_S, count, _LONGEST_GARBLED_PAUSE_S)
         if fault.status == _TOO_MANY:
             count = self._refusals = self._refusals + 1
