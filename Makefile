@@ -24,7 +24,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint bench bench-quick bench-faults bench-cluster fuzz faults audit clean
+.PHONY: help venv demo test lint docs docs-check bench bench-quick bench-faults bench-cluster fuzz faults audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,14 @@ lint: $(STAMP)  ## Linter, format and types
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/mypy"
 
+docs: $(STAMP)  ## The pages, with notebooks that are run for them, in site/
+	@$(INTO_VENV) --group docs
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict --quiet
+
+docs-check: docs  ## Every page in Chromium, wide and narrow: links, pictures, search
+	@$(INTO_VENV) --group browser
+	"$(BIN)/python" .ci/site/check.py site site-pictures
+
 bench: $(STAMP)  ## All benchmarks
 	"$(BIN)/python" benchmarks/run.py $(ARGS)
 
@@ -78,5 +86,5 @@ audit: $(STAMP)  ## Known holes in the versions of constraints.txt, or "not chec
 	"$(BIN)/python" .ci/audit.py constraints.txt
 
 clean:  ## Remove what make made
-	rm -rf .venv demo dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo dist site site-pictures .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ from s2l3a_xr._transport import _answer, _hosts
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 """Blocks called "python internet" are for readers alone."""
 
@@ -64,6 +65,40 @@ def test_links_lead_somewhere(page):
 def test_the_index_has_every_page():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     assert [p.name for p in PAGES[1:] if p.name != "index.md" and f"({p.name})" not in index] == []
+
+
+def test_the_site_has_every_page():
+    nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
+    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (*PAGES[1:], *NOTEBOOKS)]
+    assert [p for p in pages if f": {p.replace('.ipynb', '.md')}\n" not in nav] == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_notebooks_are_kept_as_written(notebook):
+    """`make docs` runs them: results stand on the site, and no machine's paths in git."""
+    kept = json.loads(notebook.read_text("utf-8"))
+    code = [cell for cell in kept["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
+    assert kept["metadata"].keys() <= {"kernelspec", "language_info"}
+
+
+def test_the_reference_has_every_public_name():
+    reference = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    errors = {name for name in s2l3a_xr.__all__ if name.endswith(("Error", "Warning"))}
+    assert "\n::: s2l3a_xr._errors\n" in reference  # all of them
+    names = set(s2l3a_xr.__all__) - errors - {"__version__"}
+    assert [name for name in sorted(names) if f"::: s2l3a_xr.{name}\n" not in reference] == []
+
+
+def test_the_diagram_names_modules():
+    drawing = (ROOT / "docs" / "images" / "way-of-the-data.svg").read_text("utf-8")
+    modules = set(
+        re.findall(r"\b_[a-z]+", " ".join(re.findall(r'class="m"[^>]*>([^<]+)', drawing)))
+    )
+    assert len(modules) > 20
+    there = {path.stem for path in (ROOT / "s2l3a_xr").iterdir()}
+    assert modules - there == set()
 
 
 def test_numbers_of_the_network():
