@@ -192,7 +192,7 @@ def test_a_killed_export_keeps_whole_files(tmp_path, lay_file):
     with SampleServer(tmp_path / "site", latency_s=0.02) as server:
         args = [server.url, tmp_path / "area.gpkg", folder]
         with subprocess.Popen([sys.executable, "-c", EXPORT, *map(str, args)]) as child:  # noqa: S603
-            until = time.monotonic() + 60
+            until = time.monotonic() + 180
             while not second.exists() and time.monotonic() < until:
                 time.sleep(0.001)
             time.sleep(0.1)

@@ -49,7 +49,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, lay_file, export, parts):
     killed = []
 
     def kill_one(client):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while len(list(folder.glob(parts))) < 4 and time.monotonic() < until:
             time.sleep(0.002)
         pid = next(iter(client.run(os.getpid).values()))

@@ -157,7 +157,7 @@ s2l3a_xr.to_geotiff(da, folder, profile=profile, piece_px=int(piece), progress=F
 def killed_when(seen, *args):
     """Run an export and kill it as soon as something is seen."""
     with subprocess.Popen([sys.executable, "-c", EXPORT, *map(str, args)]) as child:  # noqa: S603
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while not seen() and time.monotonic() < until and child.poll() is None:
             time.sleep(0.001)
         os.kill(child.pid, signal.SIGKILL)

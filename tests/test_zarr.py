@@ -282,7 +282,7 @@ def killed_when(seen, server, area, store, **options):
     server.clear_log()
     args = [server.url, area, store, json.dumps(options)]
     with subprocess.Popen([sys.executable, "-c", EXPORT, *map(str, args)]) as child:  # noqa: S603
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while not seen() and time.monotonic() < until and child.poll() is None:
             time.sleep(0.001)
         os.kill(child.pid, signal.SIGKILL)

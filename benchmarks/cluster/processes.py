@@ -39,7 +39,7 @@ def cluster(workers: int, *, threads: int = 1) -> Iterator[distributed.Client]:
         contextlib.ExitStack() as stack,
     ):
         file = Path(folder) / "scheduler.json"
-        told = ["--scheduler-file", str(file), "--no-dashboard"]
+        told = ["--scheduler-file", str(file), "--dashboard-address", "127.0.0.1:0"]
         stack.enter_context(_process("scheduler", "--host", "127.0.0.1", "--port", "0", *told))
         _wait_for(file)
         for number in range(workers):

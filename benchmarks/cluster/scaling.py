@@ -111,11 +111,11 @@ def workers(root: Path, options: argparse.Namespace) -> bool:
         years = many_years(root, Path(folder), options.years)
         chunks = len(years) * len(_data.MONTHS) * len(_data.BANDS)
         print(f"Workers: {chunks} chunks, a file each, {SLOW_S * 1000:.0f} ms a request\n")
-        print("| link | processes | wall s | share of linear | Mbit/s | requests | CPU |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
+        print("| link | processes | wall s | share of linear | Mbit/s | requests | CPU s | busy |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         one, right, fast = 0.0, set(), True
         for mbit, count in [*((0.0, count) for count in WORKERS), (LINK_MBIT, 4), (LINK_MBIT, 8)]:
-            wall_s, traffic, busy, sums = _read_all(root, Path(folder), years, count, mbit)
+            wall_s, traffic, cpu_s, busy, sums = _read_all(root, Path(folder), years, count, mbit)
             right.add(sums.tobytes())
             one = one or wall_s
             share = one / wall_s / count
@@ -124,7 +124,7 @@ def workers(root: Path, options: argparse.Namespace) -> bool:
             rate = traffic.sent * 8e-6 / wall_s
             print(
                 f"| {link} | {count} | {wall_s:.2f} | {share:.2f} | {rate:.0f} "
-                f"| {len(traffic.records)} | {busy:.0%} |",
+                f"| {len(traffic.records)} | {cpu_s:.1f} | {busy:.0%} |",
                 flush=True,
             )
         print(f"\nGoal: share of linear >= {GOAL_SHARE} without a cap: {_verdict(fast)}")
@@ -133,7 +133,7 @@ def workers(root: Path, options: argparse.Namespace) -> bool:
 
 def _read_all(
     root: Path, folder: Path, years: list[int], count: int, mbit: float
-) -> tuple[float, Traffic, float, np.ndarray]:
+) -> tuple[float, Traffic, float, float, np.ndarray]:
     """Read every chunk once, from a server that nobody has asked for a file yet."""
     with cluster(count) as client, Server(folder) as server:
         warm(client, root)
@@ -142,12 +142,20 @@ def _read_all(
         sums = da.sum(("y", "x"), dtype="int64")
         server.shape(latency_s=SLOW_S, mbit=mbit)
         server.reset()
-        before = psutil.cpu_times()
+        cpu_s, before = _cpu_s(client), psutil.cpu_times()
         wall_s, value = timed(lambda: client.compute(sums).result(600))
         after = psutil.cpu_times()
         idle = after.idle + after.iowait - before.idle - before.iowait
         busy = 1 - idle / (wall_s * (psutil.cpu_count() or 1))
-        return wall_s, server.traffic(), busy, value.to_numpy()
+        traffic = server.traffic()
+        cpu_s = _cpu_s(client) + traffic.server_cpu_s - cpu_s
+        return wall_s, traffic, cpu_s, busy, value.to_numpy()
+
+
+def _cpu_s(client: distributed.Client) -> float:
+    """CPU seconds of workers, scheduler and client; what the machine does besides is not in it."""
+    told = client.run(time.process_time).values()
+    return sum(told) + client.run_on_scheduler(time.process_time) + time.process_time()
 
 
 def overhead(root: Path, options: argparse.Namespace) -> bool:
