@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 SECONDS ?= 60
+PYTHONS ?= $(PYTHON)
 
 # Always quoted or escaped: the path of an environment may hold spaces.
 empty :=
@@ -24,7 +25,7 @@ endif
 HAVE = [ -x "$(BIN)/python" ]
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint docs docs-check bench bench-quick bench-faults bench-cluster fuzz faults audit clean
+.PHONY: help venv demo test lint docs docs-check bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -81,9 +82,12 @@ fuzz: $(STAMP)  ## Foreign input of every kind, spoilt (SECONDS=60 for each kind
 	"$(BIN)/python" -m tests.fuzz.mutants
 	"$(BIN)/python" -m tests.fuzz --seconds $(SECONDS)
 
+dist-check: $(STAMP)  ## Wheel and sdist, looked into and tried in empty environments (PYTHONS="python3.12 …")
+	"$(BIN)/python" .ci/dist_check.py --python $(PYTHONS) $(ARGS)
+
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt, or "not checked"
 	@$(INTO_VENV) --group audit
-	"$(BIN)/python" .ci/audit.py constraints.txt
+	"$(BIN)/python" .ci/audit.py constraints.txt || [ $$? -eq 3 ]
 
 clean:  ## Remove what make made
 	rm -rf .venv demo dist site site-pictures .mypy_cache .pytest_cache .ruff_cache .hypothesis

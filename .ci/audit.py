@@ -132,7 +132,7 @@ def main() -> int:
         if results[-1].code != NOT_CHECKED:
             break
     result = min(results, key=lambda one: (one.code == NOT_CHECKED, -len(one.checked)))
-    print(result.text())  # noqa: T201 - this is what it is for
+    print(result.text())
     return result.code
 
 

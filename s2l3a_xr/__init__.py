@@ -1,9 +1,27 @@
-"""DLR's monthly cloud-free Sentinel-2 mosaics (Level 3A, WASP) as one lazy xarray array.
+"""DLR's monthly cloud-free Sentinel-2 mosaics (Level 3A, WASP) as xarray arrays.
+
+Open and read: `open_l3a` gives one lazy (time, band, y, x) array; `search_l3a`
+says what the archive has, as an `Inventory` that can be saved and opened again;
+`extract_l3a` gives statistics of fields and points.
+
+Write: `to_geotiff` and `to_cog` write files for each month, `to_zarr` a store,
+`to_virtual` a store that only names the archive's blocks; `save_archive` copies
+part of the archive, to read it offline; `buffer_aoi` makes an area smaller.
+
+An opened array has methods: ``da.l3a.masked()``, ``.plan()``, ``.failures()``,
+``.quality()``, ``.select_clear()``, ``.flags()``, ``.weights()``, ``.dates()``,
+``.ndvi()``, ``.index()``, ``.rgb()``, ``.plot_rgb()``, ``.quicklook()``,
+``.explore()``, ``.save_request()``, ``.to_geotiff()``, ``.to_cog()``,
+``.to_zarr()``.
+
+Settings: `Transport` for the network, `StacArchive` for another STAC API. Every
+error is a `S2L3AError`, every warning a `S2L3AWarning`; for bug reports there
+is `show_versions`.
 
 >>> import s2l3a_xr
->>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+>>> archive = getfixture("sample_archive_url")  # the sample archive's server
 >>> aoi = (11.68, 51.94, 11.76, 51.99)
->>> da = s2l3a_xr.open_l3a(aoi, years=2021, months=[5, 6], bands=["red", "nir"], archive=archive)
+>>> da = s2l3a_xr.open_l3a(aoi, years=2021, months=[5, 6], archive=archive)
 >>> da.dims, str(da.dtype)
 (('time', 'band', 'y', 'x'), 'int16')
 """
@@ -47,6 +65,7 @@ if TYPE_CHECKING:
     from s2l3a_xr._search import search_l3a
     from s2l3a_xr._stac import StacArchive
     from s2l3a_xr._transport import Transport
+    from s2l3a_xr._versions import show_versions
     from s2l3a_xr._virtual import to_virtual
     from s2l3a_xr._zarr import to_zarr
 
@@ -78,6 +97,7 @@ __all__ = [
     "open_l3a",
     "save_archive",
     "search_l3a",
+    "show_versions",
     "to_cog",
     "to_geotiff",
     "to_virtual",
@@ -96,6 +116,7 @@ _LOADED_WHEN_USED = {
     "open_l3a": "_open",
     "save_archive": "_mirror",
     "search_l3a": "_search",
+    "show_versions": "_versions",
     "to_cog": "_cog",
     "to_geotiff": "_export",
     "to_virtual": "_virtual",

@@ -63,8 +63,8 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Returns
         -------
         pandas.DataFrame
-            A row for each byte range, columns ``url``, ``tile``, ``month``, ``band``,
-            ``start``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``;
+            A row for each byte range, columns ``tile``, ``month``, ``band``, ``start``,
+            ``url``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``;
             ``attrs["summary"]`` says it in one line.
 
         Raises
@@ -100,12 +100,12 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Returns
         -------
         pandas.DataFrame
-            A row for each file, range or block, columns ``url``, ``item``, ``tile``, ``month``,
-            ``band``, ``status``, ``block`` (row and column in the TIFF) or ``start`` and
-            ``stop`` (the byte behind the last) of the part that failed, ``http_status``,
-            ``attempts``, ``cause`` and ``when`` it happened last. A row without a part, or with
-            one from byte 0, the header, is about all that was wanted of the file. Empty when
-            nothing failed, or nothing was computed yet.
+            A row for each file, range or block, columns ``month``, ``band``, ``tile``,
+            ``http_status``, ``attempts``, ``item``, ``url``, ``when`` it happened last,
+            ``block`` (row and column in the TIFF) or ``start`` and ``stop`` (the byte behind
+            the last) of the part that failed, ``status`` and ``cause``. A row without a part,
+            or with one from byte 0, the header, is about all that was wanted of the file.
+            Empty when nothing failed, or nothing was computed yet.
 
         Raises
         ------
@@ -190,6 +190,22 @@ class L3AAccessor(MaskMethods, PictureMethods):
         -------
         list of pathlib.Path
             All files, written or found complete.
+
+        Raises
+        ------
+        ExportError
+            The array can't be written so, a file is there that holds something else, or they
+            would be larger than ``max_bytes``.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> [path.name for path in da.l3a.to_geotiff(getfixture("tmp_path"), progress=False)]
+        ['s2_l3a_20210515_blue.tif', 's2_l3a_20210515_green.tif', ...]
         """
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
 
@@ -229,6 +245,21 @@ class L3AAccessor(MaskMethods, PictureMethods):
             Most bytes of pixels still to be written, unpacked; None for no limit.
         storage_options : mapping, optional
             For fsspec, where the store is a URL.
+
+        Raises
+        ------
+        ExportError
+            The array can't be written so, something else is in the place, or there is more to
+            be written than ``max_bytes``.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> da.l3a.to_zarr(getfixture("tmp_path") / "l3a.zarr", progress=False)
         """
         from s2l3a_xr._zarr import to_zarr  # noqa: PLC0415 - heavy, loaded when used
 
@@ -270,6 +301,22 @@ class L3AAccessor(MaskMethods, PictureMethods):
         -------
         list of pathlib.Path
             All files, written or found complete.
+
+        Raises
+        ------
+        ExportError
+            The array can't be written so, something else is in the place, or there is more to
+            be written than ``max_bytes``.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> [path.name for path in da.l3a.to_cog(getfixture("tmp_path"), progress=False)]
+        ['s2_l3a_20210515_blue.tif', 's2_l3a_20210515_green.tif', ...]
         """
         from s2l3a_xr._cog import to_cog  # noqa: PLC0415 - heavy, loaded when used
 

@@ -96,6 +96,20 @@ class L3ADatasetAccessor:
         -------
         pandas.DataFrame
             A row for each byte range, band by band.
+
+        Raises
+        ------
+        SelectionError
+            The pixels have been computed, or come from elsewhere.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
+        >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
+        >>> ds.l3a.plan().attrs["summary"].startswith("4 files")
+        True
         """
         from s2l3a_xr._planning import join_plans  # noqa: PLC0415 - heavy, loaded when used
 
@@ -108,6 +122,20 @@ class L3ADatasetAccessor:
         -------
         pandas.DataFrame
             A row for each file, range or block.
+
+        Raises
+        ------
+        SelectionError
+            The variables do not say which request they come from.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
+        >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
+        >>> len(ds.compute().l3a.failures())
+        0
         """
         from s2l3a_xr._failures import failure_table  # noqa: PLC0415 - heavy, loaded when used
         from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
@@ -133,6 +161,22 @@ class L3ADatasetAccessor:
         -------
         list of pathlib.Path
             All files, written or found complete.
+
+        Raises
+        ------
+        ExportError
+            They can't be written so, or something else is in the place.
+        ReadError
+            A file of the archive can't be read.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
+        >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
+        >>> len(ds.l3a.to_geotiff(getfixture("tmp_path"), progress=False))
+        4
         """
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
 
@@ -150,6 +194,22 @@ class L3ADatasetAccessor:
         -------
         pathlib.Path
             The file, for ``xr.open_dataset(path, engine="s2l3a")``.
+
+        Raises
+        ------
+        SelectionError
+            The pixels have been computed, or come from elsewhere.
+        ExportError
+            It can't be written.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
+        >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
+        >>> ds.l3a.save_request(getfixture("tmp_path") / "request.json").name
+        'request.json'
         """
         bands = self._bands()
         # FLG reads by a request of its own, where there are others

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from s2l3a_xr._picture import Stretch
 
+_NO_MAP = 'a map to zoom in needs folium and matplotlib: pip install "s2l3a_xr[explore]"'
 _NO_MATPLOTLIB = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
 
 
@@ -98,6 +99,15 @@ class PictureMethods:
             There is no such picture, or the array lacks its bands.
         ImportError
             matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> figure = da.l3a.plot_rgb("nir", share=False)
+        >>> figure.axes[0].get_title()
+        '2021-05-15'
         """
         from s2l3a_xr._errors import SelectionError  # noqa: PLC0415 - loaded when used
 
@@ -142,6 +152,14 @@ class PictureMethods:
             The picture can't be written, or its name does not end in ``.png``.
         ImportError
             matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> da.l3a.quicklook(getfixture("tmp_path") / "months.png", share=False).name
+        'months.png'
         """
         try:
             from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
@@ -178,10 +196,17 @@ class PictureMethods:
             There is no such picture, or the array lacks its bands.
         ImportError
             folium or matplotlib is not there (``pip install "s2l3a_xr[explore]"``).
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
+        >>> da.l3a.explore().save(getfixture("tmp_path") / "months.html")
         """
         try:
             from s2l3a_xr._explore import explore  # noqa: PLC0415 - matplotlib is an extra
         except ImportError as exc:
-            raise ImportError(_NO_MATPLOTLIB) from exc
+            raise ImportError(_NO_MAP) from exc
 
         return explore(self._da, bands=bands, stretch=stretch, options=options)

@@ -289,7 +289,7 @@ def open_archive(archive: str | os.PathLike[str] | Archive | None) -> Archive:
     try:
         place = os.fspath(archive)
     except TypeError as exc:
-        msg = f"archive={archive!r} is no URL, no folder and no archive."
+        msg = f"archive={archive!r} is no URL, no folder and no archive; give one."
         raise SelectionError(msg) from exc
     if "::" not in place and "://" not in place:
         folder = take_path(place, "archive", SelectionError).resolve()

@@ -1,7 +1,8 @@
-"""The command line: ``s2l3a demo | search | download | quicklook | doctor | serve-sample``."""
+"""The command line, ``s2l3a COMMAND``."""
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s2l3a_xr import __version__
-from s2l3a_xr._cli_doctor import doctor
+from s2l3a_xr._cli_doctor import doctor, versions
 from s2l3a_xr._cli_export import export_as, export_options, folder_of
 from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
@@ -58,6 +59,7 @@ class _Group(click.Group):
     """Errors in one line; --debug shows where they come from."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        _escape_what_lacks()
         with warnings.catch_warnings():
             warnings.simplefilter("always", S2L3AWarning)
             warnings.showwarning = _show_warning
@@ -70,6 +72,12 @@ class _Group(click.Group):
                 click.echo(f"Error: {printable(str(exc))}", err=True)
                 is_input = isinstance(exc, (InputError, OSError))
                 ctx.exit(_EXIT_BAD_INPUT if is_input else _EXIT_FAILED)
+
+
+def _escape_what_lacks() -> None:
+    """Escape characters that stdout can't encode, such as a folder's name in a pipe on Windows."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _show_warning(
@@ -246,7 +254,7 @@ def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
         sys.exit(_EXIT_INCOMPLETE)
 
 
-for _command in (demo, quicklook, doctor, serve_sample):
+for _command in (demo, quicklook, doctor, serve_sample, versions):
     main.add_command(_command)
 
 

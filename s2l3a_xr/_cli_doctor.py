@@ -1,4 +1,4 @@
-"""``s2l3a doctor``: how a server behaves, and what that means."""
+"""``s2l3a doctor``: how a server behaves; ``s2l3a versions``: what is installed here."""
 
 from __future__ import annotations
 
@@ -31,3 +31,14 @@ def doctor(ctx: click.Context, /, url: str, as_json: bool, **given: Any) -> None
     report = examine(place, take_transport(given))
     click.echo(report.json() if as_json else report.text())
     ctx.exit(0 if report.is_readable else 1)
+
+
+@click.command(short_help="Say which versions are at work, for bug reports.")
+def versions() -> None:
+    """Say which versions are at work: of s2l3a, Python, the C libraries, and what is optional.
+
+    Bug reports need it. Nothing secret is printed: no variables, no names of hosts.
+    """
+    from s2l3a_xr._versions import versions_text  # noqa: PLC0415 - heavy; --help stays quick
+
+    click.echo(versions_text())

@@ -261,7 +261,8 @@ def _kernels(text: str) -> dict[str, str]:
         band, _, kernel = part.rpartition("=")
         band = band.strip() or _OTHERS
         if band in named:
-            msg = f"--resampling {text} says two things of {'all' if band == _OTHERS else band}."
+            what = "all" if band == _OTHERS else band
+            msg = f"--resampling {text} says two things of {what}; give one."
             raise SelectionError(msg)
         named[band] = kernel.strip()
     return named
@@ -277,7 +278,7 @@ def _read_grid(path: Path) -> xr.DataArray:
         raster = rioxarray.open_rasterio(path)
     except RasterioIOError as exc:
         msg = f"--like {path} can't be read as a raster: {exc}"
-        raise SelectionError(msg) from exc
+        raise SelectionError(msg, hint="give a GeoTIFF or another raster of GDAL.") from exc
     if not isinstance(raster, xr.DataArray):
         msg = f"--like {path} holds several rasters; give a file that holds one."
         raise SelectionError(msg)
@@ -309,6 +310,9 @@ def take_aoi(text: str) -> Any:  # noqa: ANN401 - a path or bounds
     try:
         left, bottom, right, top = map(float, parts)
     except ValueError as exc:
-        msg = f"AOI {text!r} is neither a file nor minx,miny,maxx,maxy."
+        msg = (
+            f"AOI {text!r} is neither a file (looked in {Path.cwd()}) nor minx,miny,maxx,maxy; "
+            "give one of them, such as 11.68,51.94,11.76,51.99."
+        )
         raise SelectionError(msg) from exc
     return left, bottom, right, top

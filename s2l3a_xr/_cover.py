@@ -27,6 +27,8 @@ _NAMES_AT_ONCE = 10
 _SLIVER_M2 = 1e-3
 _SLIVER_SHARE = 1e-6
 """Smaller parts of the area, in square metres or as a share, come from rounding."""
+_CHECK = "check the AOI, or ask an archive that has more."
+
 _SEGMENT_M = 2000.0
 
 
@@ -73,7 +75,7 @@ def least_cover(aoi: Aoi, tiles: Sequence[Tile], gaps: Mapping[str, int] | None 
     """
     offered = sorted(tiles, key=lambda tile: tile.name)
     if not offered:
-        msg = f"no tile is offered at {aoi.describe()}."
+        msg = f"no tile is offered at {aoi.describe()}; {_CHECK}"
         raise AoiError(msg)
     cut = _cut_of(aoi, offered[0].crs)
     key = tuple((tile.name, (gaps or {}).get(tile.name, 0)) for tile in offered)
@@ -121,7 +123,7 @@ def _choose(aoi: Aoi, offered: list[Tile], gaps: Mapping[str, int], cut: _Cut) -
     cells, depths = cut.among(offered)
     coverable = [members for members in cells if members]
     if not coverable:
-        msg = f"the offered tiles do not reach the AOI at {aoi.describe()}."
+        msg = f"the offered tiles do not reach the AOI at {aoi.describe()}; {_CHECK}"
         raise AoiError(msg)
     costs = _Costs(
         zones=[tile.zone for tile in offered],

@@ -9,6 +9,7 @@ instead of writing through it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -28,6 +29,9 @@ _STALE_S = 86_400.0
 """Untouched for so long, what another machine left is left over; whether it runs can't be asked."""
 
 _SWEEP_AGAIN_S = 60.0
+
+_TOO_LONG = 206
+"""What Windows calls a path of more than 260 characters; it has no errno of its own."""
 
 _mine: set[str] = set()
 _swept: dict[Path, float] = {}
@@ -83,7 +87,7 @@ def told(place: object) -> Iterator[None]:
         if isinstance(exc, S2L3AError):
             raise
         msg = f"{place} can't be written: {exc}"
-        raise ExportError(msg) from exc
+        raise ExportError(msg, hint=what_helps(exc, place)) from exc
 
 
 def move_whole(place: Path, target: Path) -> None:
@@ -213,6 +217,31 @@ def try_name(target: Path) -> None:
     """
     with told(target), set_aside(target.parent) as folder:
         (folder / target.name).touch()
+
+
+def what_helps(exc: OSError, place: object) -> str:
+    """Say what to do about a file that can't be written.
+
+    Parameters
+    ----------
+    exc : OSError
+        Why not.
+    place : object
+        The file's path, or what else is printed.
+
+    Returns
+    -------
+    str
+        The next step.
+    """
+    if exc.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)}:
+        return "make room, or choose a folder on another disk"
+    if exc.errno == errno.ENAMETOOLONG or getattr(exc, "winerror", None) == _TOO_LONG:
+        return "choose a folder with a shorter path"
+    # Windows lets nobody replace what a program holds open.
+    if isinstance(exc, PermissionError) and isinstance(place, Path) and place.is_file():
+        return "close it in other programs (a GIS, eCognition), or see who may write there"
+    return "see who may write there, or choose another folder"
 
 
 def _settle(place: Path) -> None:

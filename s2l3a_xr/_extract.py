@@ -125,6 +125,10 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     AoiWarning
         Part of a feature lies beyond the tiles of its zone, or was repaired.
 
+    References
+    ----------
+    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp, https://doi.org/10.15489/4hcq6dgkj648
+
     Examples
     --------
     >>> import geopandas as gpd, shapely
@@ -197,7 +201,7 @@ def _check_bands(layers: Sequence[Band], *, scaled: bool) -> None:
         msg = "FLG holds classes, which have no mean; da.l3a.quality() counts them."
         raise SelectionError(msg)
     if scaled and kinds != {"reflectance"}:
-        msg = "mask_and_scale=True is for reflectance; WGT and DTS have units of their own."
+        msg = "mask_and_scale=True is for reflectance; leave it out for WGT and DTS."
         raise SelectionError(msg)
 
 

@@ -38,9 +38,10 @@ GONE, FAILED = "gone", "failed"
 
 _PLACE = ("url", "status", "block", "start", "stop")
 _NUMBERS = ("start", "stop", "http_status", "attempts")
+# In a narrow terminal pandas leaves out the middle.
 _COLUMNS = (
-    *("url", "item", "tile", "month", "band", "status", "block", "start", "stop"),
-    *("http_status", "attempts", "cause", "when"),
+    *("month", "band", "tile", "http_status", "attempts", "item", "url", "when"),
+    *("block", "start", "stop", "status", "cause"),
 )
 _NAMED = 3
 

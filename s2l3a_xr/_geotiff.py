@@ -14,7 +14,7 @@ import rasterio
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
-from s2l3a_xr._disk import whole_file
+from s2l3a_xr._disk import what_helps, whole_file
 from s2l3a_xr._errors import ExportError
 from s2l3a_xr._raster import Raster
 
@@ -134,7 +134,7 @@ def _packed(path: Path, options: dict[str, Any]) -> Iterator[tuple[Any, MemoryFi
             yield file, memory
     except rasterio.errors.RasterioError as exc:
         msg = f"{path} can't be packed: {exc}"
-        raise ExportError(msg) from exc
+        raise ExportError(msg, hint="try another profile, or tell the package's authors.") from exc
 
 
 def creation_options(raster: Raster, profile: str) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
     except OSError as exc:
         if not isinstance(exc, rasterio.RasterioIOError):  # the name is too long
             msg = f"{path} can't be written: {exc}"
-            raise ExportError(msg) from exc
+            raise ExportError(msg, hint=what_helps(exc, path)) from exc
         there, same_crs, tags = None, False, {}
     expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
     is_unfinished = tags.get(_OURS) == "1" and _TAG not in tags

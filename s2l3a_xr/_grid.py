@@ -187,7 +187,10 @@ def grid_around(aoi: Aoi, tiles: Iterable[Tile], resolution: float, crs: str | N
     height = min(math.ceil(last_row), math.floor((top - bottom) / resolution)) - row
     if width <= 0 or height <= 0:
         names = ", ".join(tile.name for tile in boxes)
-        msg = f"the AOI ({aoi.describe()}) shares no pixel with the tiles {names}."
+        msg = (
+            f"the AOI ({aoi.describe()}) shares no pixel with the tiles {names}; "
+            "check where it lies."
+        )
         raise AoiError(msg)
     return Grid(
         crs=crs,

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
-import shapely
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
@@ -24,19 +22,11 @@ from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin
 from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band
-from s2l3a_xr._selection import Month, spans_text
-from s2l3a_xr._tiles import SIDE_M, Tile, tile_named
+from s2l3a_xr._selection import Month, month_text, spans_text
+from s2l3a_xr._sizes import read_bytes, whole_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_BLOCK_PX = 256
-_HEADER_BYTES = 32 * 1024
-_FULL_RESOLUTION_SHARE = 0.75
-"""Of a file with overviews, by area: 1 / (1 + 1/4 + 1/16 + …)."""
-
-_TYPICAL_MB = {"B8": 240, 10: 200, 20: 55}
-"""File sizes that the original download script reckoned with, where none are listed."""
 
 _LONGEST_TABLE = 40
 
@@ -68,6 +58,18 @@ class Inventory:
         Who told of the files, and their licence.
     when : str
         When the archive was asked, ISO 8601 with zone; empty where that is not known.
+
+    References
+    ----------
+    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp, https://doi.org/10.15489/4hcq6dgkj648
+
+    Examples
+    --------
+    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> from s2l3a_xr import search_l3a
+    >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+    >>> found.tiles, len(found), found.available
+    (('32UPC',), 4, 4)
     """
 
     archive_url: str
@@ -107,43 +109,12 @@ class Inventory:
     @property
     def whole_bytes(self) -> int:
         """Bytes of the whole files, as a download would fetch them; partly estimated."""
-        return sum(
-            self._size(cell, band)
-            for cell in self.cells
-            for band, has in enumerate(cell.has)
-            if has
-        )
+        return whole_bytes(self.cells, self.layers)
 
     @property
     def read_bytes(self) -> int:
         """Bytes of the blocks that the area touches; an estimate before headers are read."""
-        shares = {tile: self._touched(tile_named(tile)) for tile in {c.tile for c in self.cells}}
-        return round(
-            sum(
-                _HEADER_BYTES + self._size(cell, band) * _FULL_RESOLUTION_SHARE * shares[cell.tile]
-                for cell in self.cells
-                for band, has in enumerate(cell.has)
-                if has
-            )
-        )
-
-    def _size(self, cell: Cell, band: int) -> int:
-        size = cell.sizes[band]
-        layer = self.layers[band]
-        typical = _TYPICAL_MB.get(layer.native, _TYPICAL_MB[layer.resolution_m])
-        return typical * 1_000_000 if size is None else size
-
-    def _touched(self, tile: Tile) -> float:
-        """Share of a 10 m file's blocks that the area touches."""
-        area = self.aoi.to_crs(tile.crs).union
-        side = _BLOCK_PX * 10
-        lefts = np.arange(tile.left, tile.left + SIDE_M, side)
-        tops = np.arange(tile.top, tile.top - SIDE_M, -side)
-        left, top = np.meshgrid(lefts, tops)
-        shapely.prepare(area)
-        return float(
-            shapely.intersects(area, shapely.box(left, top - side, left + side, top)).mean()
-        )
+        return read_bytes(self.cells, self.layers, self.aoi)
 
     def url(self, cell: Cell, band: int) -> str | None:
         """Say where a file is.
@@ -159,6 +130,14 @@ class Inventory:
         -------
         str or None
             None where there is no product.
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> found.url(found.cells[0], 0)
+        'http://.../32/U/PC/2021/SENTINEL2A_20210515-..._FRC_B2.tif'
         """
         if cell.product is None:
             return None
@@ -176,6 +155,14 @@ class Inventory:
             Columns ``tile``, ``month`` (Period), ``band``, ``status``, ``platform``,
             ``version``, ``size`` (bytes as listed, NaN where not said) and ``url``, whose user
             info and query are cut off.
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> found.to_dataframe()["band"].tolist()
+        ['B2', 'B3', 'B4', 'B8']
         """
         rows = [
             {
@@ -233,6 +220,13 @@ class Inventory:
         ------
         ImportError
             matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> found.plot().figure.savefig(getfixture("tmp_path") / "tiles.png")
         """
         return plot_tiles(self.to_geodataframe(), self._area(), ax)
 
@@ -253,6 +247,13 @@ class Inventory:
         ------
         ImportError
             folium is not there (``pip install "s2l3a_xr[explore]"``).
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> found.explore().save(getfixture("tmp_path") / "tiles.html")
         """
         return explore_tiles(self.to_geodataframe(), self._area(), **options)
 
@@ -308,6 +309,15 @@ class Inventory:
         ------
         SelectionError
             There is no such file, or it is no inventory.
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> again = Inventory.load(found.save(getfixture("tmp_path") / "inventory.json"))
+        >>> again.available == found.available
+        True
         """
         return cls(**read_pin(path))
 
@@ -318,6 +328,14 @@ class Inventory:
         -------
         str
             Counts and volumes, versions and platforms, licence and citation.
+
+        Examples
+        --------
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> from s2l3a_xr import search_l3a
+        >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
+        >>> found.summary().splitlines()[3]
+        '4 of 4 files are available (100%)'
         """
         share = self.available / len(self)
         months = self.months
@@ -357,22 +375,6 @@ class Inventory:
         body = "<br>".join(html.escape(line) for line in self.summary().splitlines())
         table = tabulate(self.cells).to_html(max_rows=_LONGEST_TABLE)
         return f"<div><b>s2l3a_xr.Inventory</b><br>{body}{table}</div>"
-
-
-def month_text(month: Month) -> str:
-    """Write a month as people do.
-
-    Parameters
-    ----------
-    month : Month
-        Year and month.
-
-    Returns
-    -------
-    str
-        ``YYYY-MM``.
-    """
-    return f"{month[0]:04}-{month[1]:02}"
 
 
 def volume_text(size: float) -> str:

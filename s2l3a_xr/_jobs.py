@@ -213,10 +213,11 @@ def band_names(cube: xr.DataArray) -> list[str]:
 
 
 def _check_unique(values: list[str], what: str) -> None:
-    twice = sorted({value for value in values if values.count(value) > 1})
+    folded = [value.casefold() for value in values]  # for Windows and macOS B is b
+    twice = sorted({value for value in values if folded.count(value.casefold()) > 1})
     if twice:
-        msg = f"the array has several {what} ({', '.join(twice)}): their files would collide."
-        raise ExportError(msg)
+        msg = f"the array has several {what} ({', '.join(twice)}): their files would collide"
+        raise ExportError(msg, hint="select one of them, or rename them.")
 
 
 def contents_of(cube: xr.DataArray, origin: Origin | None) -> list[list[str]]:

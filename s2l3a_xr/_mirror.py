@@ -30,10 +30,11 @@ from s2l3a_xr._errors import (
     warn_user,
 )
 from s2l3a_xr._grid import outline
-from s2l3a_xr._inventory import Inventory, month_text, volume_text
+from s2l3a_xr._inventory import Inventory, volume_text
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import BANDS, Product
+from s2l3a_xr._selection import month_text
 from s2l3a_xr._source import Source, read_header
 from s2l3a_xr._tiff import Layout
 from s2l3a_xr._tiles import SIDE_M, Tile, tile_named

@@ -21,14 +21,14 @@ from s2l3a_xr._errors import (
 )
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
 from s2l3a_xr._grid import Grid
-from s2l3a_xr._inventory import Inventory, month_text
+from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._labels import label_request
 from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._quality import clear_request
 from s2l3a_xr._request import make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
-from s2l3a_xr._selection import Month, Numbers, spans_text
+from s2l3a_xr._selection import Month, Numbers, month_text, spans_text
 from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._target import (
     GeoBoxLike,
@@ -180,12 +180,15 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
 
     Notes
     -----
-    The product is DLR's Sentinel-2 L3A of the WASP processor, see
-    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp (CC-BY-4.0).
+    The product is DLR's Sentinel-2 L3A of the WASP processor (CC-BY-4.0).
 
     Where tiles overlap, the first valid pixel in the order of the tiles' names is taken; of
     several zones, the grid's own goes first. A pixel is of the first zone on whose tiles its
     centre lies, and of a later one where that has no data; each zone is resampled on its own.
+
+    References
+    ----------
+    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp, https://doi.org/10.15489/4hcq6dgkj648
 
     Examples
     --------

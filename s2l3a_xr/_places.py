@@ -37,7 +37,7 @@ def end_folder(place: str) -> str:
     if "://" not in container:
         file = take_path(container, "archive", SelectionError).resolve()
         if not file.is_file():
-            msg = f"no such file: {container!r} ({file}), the archive is {place!r}."
+            msg = f"no such file: {container!r} ({file}), the archive is {place!r}; check the path."
             raise SelectionError(msg)
         container = file.as_posix()
     folder = folder if "://" in folder else f"{folder}://"

@@ -13,7 +13,8 @@ from s2l3a_xr._reading import plan_request
 from s2l3a_xr._rehearsal import record_reads
 from s2l3a_xr._transport import run_with_session
 
-_COLUMNS = ["url", "tile", "month", "band", "start", "stop", "bytes", "blocks"]
+# In a narrow terminal pandas leaves out the middle, where what is long and matters least stands.
+_COLUMNS = ["tile", "month", "band", "start", "url", "stop", "bytes", "blocks"]
 
 
 def plan_array(da: xr.DataArray) -> pd.DataFrame:
@@ -48,11 +49,11 @@ def plan_array(da: xr.DataArray) -> pd.DataFrame:
     table = pd.DataFrame(
         [
             (
-                redact(source.url),
                 source.tile.name,
                 source.month,
                 source.band,
                 part.start,
+                redact(source.url),
                 part.stop,
                 part.stop - part.start,
                 len(part.targets),

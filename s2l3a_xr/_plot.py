@@ -98,7 +98,8 @@ def thin(da: xr.DataArray, most_px: int) -> xr.DataArray:
     """
     if not {"y", "x"} <= {*da.dims}:
         msg = (
-            f"a picture needs the dimensions y and x, the array has {', '.join(map(str, da.dims))}."
+            "a picture needs the dimensions y and x, the array has "
+            f"{', '.join(map(str, da.dims))}; draw it before they are reduced."
         )
         raise SelectionError(msg)
     every = slice(None, None, max(1, max(da.sizes["y"], da.sizes["x"]) // most_px))

@@ -178,7 +178,7 @@ def resolve_bands(names: str | Iterable[str]) -> tuple[Band, ...]:
     found = tuple(_BY_ANY_NAME[name] for name in asked)
     twice = sorted({band.native for band in found if found.count(band) > 1})
     if twice:
-        msg = f"asked for more than once in bands={asked!r}: {', '.join(twice)}."
+        msg = f"asked for more than once in bands={asked!r}: {', '.join(twice)}; name each once."
         raise SelectionError(msg)
     return found
 

@@ -27,12 +27,12 @@ from s2l3a_xr._flags import (
     read_classes,
 )
 from s2l3a_xr._grid import ground_m
-from s2l3a_xr._inventory import month_text
 from s2l3a_xr._labels import dates_of
 from s2l3a_xr._masks import Part, find_part
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._reading import area_mask
 from s2l3a_xr._request import Request
+from s2l3a_xr._selection import month_text
 
 _LAYERS = ("FLG", "WGT", "DTS")
 _USUAL = (1, 2)

@@ -76,10 +76,10 @@ def as_cube(da: object) -> xr.DataArray:
     extra = [str(dim) for dim in da.dims if dim not in {"time", "band", x, y}]
     if extra:
         msg = f"the array has more dimensions than time, band, y and x: {', '.join(extra)}."
-        raise ExportError(msg)
+        raise ExportError(msg, hint="select one of each with da.isel(…=0).")
     cube = da.transpose("time", "band", y, x)
     if not all(cube.shape):
-        msg = f"the array is empty: its shape is {cube.shape}."
+        msg = f"the array is empty: its shape is {cube.shape}; select less away."
         raise ExportError(msg)
     descending = {dim: _runs_down(cube, dim) for dim in (x, y)}
     turned = [
@@ -101,7 +101,9 @@ def _with_time_and_band(da: xr.DataArray) -> xr.DataArray:
         if name not in da.dims:
             da = da.expand_dims(name)
     if not np.issubdtype(da["time"].dtype, np.datetime64):
-        msg = f"the time coordinate must be datetime64, it is {da['time'].dtype}."
+        msg = (
+            f"the time coordinate must be datetime64, it is {da['time'].dtype}; use pd.to_datetime."
+        )
         raise ExportError(msg)
     return da
 

@@ -14,6 +14,7 @@ from dask._task_spec import DataNode, Task
 from dask.base import optimize, tokenize
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.local import get_sync
 from dask.utils import key_split
 from xarray.core import indexing
 
@@ -291,8 +292,9 @@ def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray
     def give(axes: list[np.ndarray]) -> np.ndarray:
         return np.broadcast_to(np.ix_(*axes)[axis], [len(positions) for positions in axes])
 
-    # Here and now: on a cluster these tasks would be taken for the ones that read.
-    found = _probed(da.data, give)[part].compute(scheduler="synchronous")
+    # Here and now: on a cluster these tasks would be taken for the ones that read. By the function,
+    # as older dask warns of "synchronous" beside a client.
+    found = _probed(da.data, give)[part].compute(scheduler=get_sync)
     return np.asarray(found, dtype=np.int64)
 
 

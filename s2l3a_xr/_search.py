@@ -67,6 +67,10 @@ def search_l3a(
     ArchiveError
         The archive can't be read.
 
+    References
+    ----------
+    https://geoservice.dlr.de/web/datasets/s2_l3a_wasp, https://doi.org/10.15489/4hcq6dgkj648
+
     Examples
     --------
     >>> archive = getfixture("sample_archive_url")  # a server with the sample archive

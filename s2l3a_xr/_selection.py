@@ -199,7 +199,7 @@ def _ends(time: Any) -> tuple[Any, Any] | None:  # noqa: ANN401 - many forms
         return first.strip(), last.strip()
     if isinstance(time, slice):
         if time.step is not None:
-            msg = f"time={time!r}: a slice of months has no step."
+            msg = f"time={time!r}: a slice of months has no step; leave it out."
             raise SelectionError(msg)
         return _plain(time.start), _plain(time.stop)
     return None
@@ -239,7 +239,7 @@ def _read_time(time: Any) -> list[Month]:  # noqa: ANN401 - many forms
 def _span(first: Any, last: Any, whole: Any) -> list[Month]:  # noqa: ANN401 - many forms
     begin, end = _month(first, whole, "start"), _month(last, whole, "end")
     if end < begin:
-        msg = f"time={whole!r} ends before it begins."
+        msg = f"time={whole!r} ends before it begins; write the earlier month first."
         raise SelectionError(msg)
     years = range(begin[0], end[0] + 1)
     return [(y, m) for y in years for m in range(1, 13) if begin <= (y, m) <= end]
@@ -257,7 +257,7 @@ def _month(value: Any, whole: Any, side: str) -> Month:  # noqa: ANN401 - many f
         )
         raise SelectionError(msg) from exc
     if period.year not in _YEARS:
-        msg = f"time={whole!r}: the product begins in {_YEARS[0]}."
+        msg = f"time={whole!r}: the product begins in {_YEARS[0]}; ask for later months."
         raise SelectionError(msg)
     return period.year, period.month
 
@@ -278,6 +278,22 @@ def _period(value: Any, side: str) -> pd.Period:  # noqa: ANN401 - many forms
         msg = "a bare number or no time"
         raise TypeError(msg)
     return pd.Timestamp(value).tz_localize(None).to_period("M")
+
+
+def month_text(month: Month) -> str:
+    """Write a month as people do.
+
+    Parameters
+    ----------
+    month : Month
+        Year and month.
+
+    Returns
+    -------
+    str
+        ``YYYY-MM``.
+    """
+    return f"{month[0]:04}-{month[1]:02}"
 
 
 def spans_text(months: Sequence[Month]) -> str:

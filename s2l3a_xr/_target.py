@@ -99,7 +99,7 @@ def _of_array(like: object) -> Grid:
         x, y = (like[dim].to_numpy() for dim in (like.rio.x_dim, like.rio.y_dim))
         known = like.rio.transform(recalc=min(x.size, y.size) > 1)
     except (RioXarrayError, KeyError) as exc:
-        msg = f"like=… has no coordinates x and y: {exc}."
+        msg = f"like=… has no coordinates x and y: {exc}; see like.rio.set_spatial_dims."
         raise SelectionError(msg) from exc
     step_x, step_y = _step("x", x, known.a), _step("y", y, known.e)
     corner = Affine(step_x, 0.0, x[0] - step_x / 2, 0.0, step_y, y[0] - step_y / 2)
@@ -192,7 +192,10 @@ def check_overlap(grid: Grid, aoi: Aoi) -> None:
         They share nothing.
     """
     if not outline(aoi).to_crs(grid.crs).union.intersects(area_of(grid).union):
-        msg = f"the AOI ({aoi.describe()}) shares no pixel with the grid of geobox=… or like=…."
+        msg = (
+            f"the AOI ({aoi.describe()}) shares no pixel with the grid of geobox=… or like=…; "
+            "check both, or leave the AOI out to fill the grid."
+        )
         raise AoiError(msg)
 
 

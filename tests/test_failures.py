@@ -39,8 +39,8 @@ BOUNDS = ",".join(map(str, AOI))
 GONE = Fault(match="0415.*_B4", kind="status", status=404)
 BROKEN = Fault(match="0515.*_B5", kind="status", status=500, min_start=1)
 COLUMNS = [
-    "url", "item", "tile", "month", "band", "status", "block", "start", "stop", "http_status",
-    "attempts", "cause", "when",
+    "month", "band", "tile", "http_status", "attempts", "item", "url", "when", "block", "start",
+    "stop", "status", "cause",
 ]  # fmt: skip
 
 

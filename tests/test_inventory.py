@@ -15,7 +15,6 @@ import s2l3a_xr
 from s2l3a_xr import AoiWarning, ArchiveError, MissingError, SelectionError, Transport, search_l3a
 from s2l3a_xr import _discover as discover
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._inventory import month_text
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import (
     SAMPLE_AOI,
@@ -24,6 +23,7 @@ from s2l3a_xr._sample import (
     Fault,
     SampleServer,
 )
+from s2l3a_xr._selection import month_text
 from s2l3a_xr._tiles import tile_named
 
 BOUNDS = (11.68, 51.94, 11.76, 51.99)

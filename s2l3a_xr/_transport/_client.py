@@ -275,7 +275,7 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
         raise PassingError(msg, kind="silence") from exc
     except aiohttp.ClientResponseError as exc:  # its text has a status that no server sent
         msg = f"the server's answer is no HTTP: {exc.message[:_LONGEST_REASON]}"
-        raise PassingError(msg, kind="nonsense") from exc
+        raise PassingError(msg, kind="garbled") from exc
     except (aiohttp.ClientError, OSError) as exc:
         msg = f"the connection broke: {str(exc)[:_LONGEST_REASON] or type(exc).__name__}"
         raise PassingError(msg) from exc

@@ -18,6 +18,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _SHORT_PAUSE_S, _LONGEST_SHORT_PAUSE_S = 0.01, 0.5
 """Where the host serves others well."""
 
+_LONGEST_GARBLED_PAUSE_S = 0.25
+
 _TOO_MANY = 429
 
 _SHORTS, _SHORT_BYTES = 64, 2**14
@@ -68,8 +70,13 @@ class Patience:
             return None
         if not host.may_retry():
             return None
+        return self._pause(fault, host)
+
+    def _pause(self, fault: PassingError, host: Host) -> float:
         # A host that serves others well needs no rest, unless it says so; one fault is no sign.
-        count, is_quick = self.attempts, kind in {"fault", "nonsense"}
+        count, is_quick = self.attempts, fault.kind in {"fault", "nonsense"}
+        if fault.kind == "garbled":  # bytes too many of an answer may spoil this one, or the next
+            return _jitter(_SHORT_PAUSE_S, count, _LONGEST_GARBLED_PAUSE_S)
         if fault.status == _TOO_MANY:
             count = self._refusals = self._refusals + 1
         elif is_quick and (host.is_well or count == 1):

@@ -23,7 +23,8 @@ class PassingError(Exception):
     kind : str
         What decides how often it is tried again: ``fault``, ``connect`` (no connection),
         ``silence``, ``slow``, ``once`` (a second time is enough to believe it), ``nonsense`` (a
-        third), ``short`` (part of the range came, rightly labelled).
+        third), ``garbled`` (no HTTP; of a connection perhaps that others spoilt), ``short`` (part
+        of the range came, rightly labelled).
     hint : str
         What to do where it lasts; empty for what helps with most.
     lasting : type
