@@ -55,6 +55,7 @@ from s2l3a_xr._errors import (
 
 if TYPE_CHECKING:
     from s2l3a_xr._buffer import buffer_aoi
+    from s2l3a_xr._cluster import check_cluster
     from s2l3a_xr._cog import to_cog
     from s2l3a_xr._export import to_geotiff
     from s2l3a_xr._extract import extract_l3a
@@ -91,6 +92,7 @@ __all__ = [
     "TransportError",
     "__version__",
     "buffer_aoi",
+    "check_cluster",
     "extract_l3a",
     "open_l3a",
     "save_archive",
@@ -109,6 +111,7 @@ _LOADED_WHEN_USED = {
     "StacArchive": "_stac",
     "Transport": "_transport",
     "buffer_aoi": "_buffer",
+    "check_cluster": "_cluster",
     "extract_l3a": "_extract",
     "open_l3a": "_open",
     "save_archive": "_mirror",

@@ -125,6 +125,40 @@ class L3AAccessor(MaskMethods, PictureMethods):
 
         return failure_table(tokens_of(self._da))
 
+    def requests(self) -> pd.DataFrame:
+        """Count what was asked of each host to read this array's request.
+
+        A log of the request like `failures`: of this process, and of the workers of the cluster
+        that a `distributed.Client` here belongs to, also of those that are not any more. What
+        opening the array took is not in it, nor what children of dask's scheduler "processes"
+        asked for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each host and process, columns ``host``, ``process`` (a worker's address, or
+            machine and process id), ``requests``, ``bytes`` (of bodies), ``retries`` and
+            ``connections`` opened.
+
+        Raises
+        ------
+        SelectionError
+            The array does not say which request it comes from.
+
+        Examples
+        --------
+        >>> from s2l3a_xr import open_l3a
+        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> aoi = (11.681, 51.941, 11.699, 51.959)
+        >>> da = open_l3a(aoi, time="2021-05", bands="B4", archive=archive)
+        >>> int(da.compute().l3a.requests()["requests"].sum())
+        2
+        """
+        from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
+        from s2l3a_xr._traffic import traffic_table  # noqa: PLC0415 - heavy, loaded when used
+
+        return traffic_table(tokens_of(self._da))
+
     def to_geotiff(
         self,
         directory: str | os.PathLike[str],

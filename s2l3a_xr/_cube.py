@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
+import platform
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,11 +17,13 @@ from dask.utils import parse_bytes
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from s2l3a_xr._errors import GoneError, ReadError
+from s2l3a_xr._cluster import check_version, own_version
+from s2l3a_xr._errors import GoneError, ReadError, S2L3AError
 from s2l3a_xr._failures import home_folder, listen, report
 from s2l3a_xr._reading import read_request
 from s2l3a_xr._request import Request
-from s2l3a_xr._transport import Session, run_with_session
+from s2l3a_xr._traffic import listen_to_traffic, note_traffic
+from s2l3a_xr._transport import Session, Tally, run_with_session
 
 _T = TypeVar("_T")
 
@@ -64,9 +69,16 @@ class L3AArray(BackendArray):
         """Name the request without its URLs: workers log the arguments of tasks that fail."""
         return f"<L3AArray of request {self.token}>"
 
-    def __reduce__(self) -> tuple[type[L3AArray], tuple[Request, None, str]]:
-        listen(lambda: self.token)  # it may be on its way to a cluster
-        return type(self), (self.request, None, self.home or home_folder())
+    def __reduce__(self) -> tuple[Callable[..., L3AArray | _Refused], tuple[str, str, bytes, str]]:
+        self.announce()  # it may be on its way to a cluster
+        packed = pickle.dumps(self.request, pickle.HIGHEST_PROTOCOL)
+        home = self.home or home_folder()
+        return _unpack, (own_version(), platform.node(), packed, home)
+
+    def announce(self) -> None:
+        """Have the client that is current hear of what workers will tell of this request."""
+        listen(lambda: self.token)
+        listen_to_traffic(lambda: self.token)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return type(self).__name__, self.token
@@ -124,13 +136,16 @@ class L3AArray(BackendArray):
         ReadError
             A file can't be read, or is gone where that is an error.
         """
+        tally: Tally = Counter()
         try:
-            found, errors = run_with_session(self.request.transport, work)
+            found, errors = run_with_session(self.request.transport, work, tally)
         except ReadError as exc:
             # Errors of other libraries in the chain may not survive the way from a worker, and
             # would take this one along; what they say is in its message.
             exc.__cause__ = exc.__context__ = None
             raise
+        finally:
+            note_traffic(self.token, tally)
         if errors:
             self._report(errors)
         return found
@@ -142,6 +157,33 @@ class L3AArray(BackendArray):
             gone.__cause__ = gone.__context__ = None  # as above
             raise gone
         report(self.token, errors, home=self.home, quiet=missing == "keep")
+
+
+class _Refused:
+    """In the place of an array that another version pickled: an error where it is read.
+
+    Raised by unpickling, it would end a dask worker, and the next one, before anybody sees it.
+    """
+
+    def __init__(self, error: S2L3AError) -> None:
+        self._error = error
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        raise self._error
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):  # what pickle and copy look for
+            raise AttributeError(name)
+        raise self._error
+
+
+def _unpack(version: str, origin: str, packed: bytes, home: str) -> L3AArray | _Refused:
+    """Make the array again; the request is only looked at where the versions are equal."""
+    try:
+        check_version(version, origin)
+    except S2L3AError as exc:
+        return _Refused(exc)
+    return L3AArray(pickle.loads(packed), None, home)  # noqa: S301 - within a pickle
 
 
 def auto_chunks(

@@ -19,7 +19,6 @@ from dask.utils import parse_bytes
 from s2l3a_xr._aoi import Aoi, AoiLike
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import AoiWarning, SelectionError, warn_user
-from s2l3a_xr._failures import listen
 from s2l3a_xr._features import EQUAL_AREA, area_around, read_features, some_of
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
 from s2l3a_xr._footprint import Method, check_method
@@ -185,7 +184,7 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     if hidden:
         _check_flags(request, layers)
     array = L3AArray(request)
-    listen(lambda: array.token)
+    array.announce()
     aoi = Aoi(features=tuple(features), crs=features.crs.to_wkt())
     homes = find_homes(aoi, inventory.cover.tiles)
     _warn_of_borders(features.index, homes)

@@ -15,7 +15,6 @@ import logging
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +26,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from s2l3a_xr._cluster import current_client, dask_worker
 from s2l3a_xr._errors import GoneError, MissingWarning, ReadError, ReadFailedWarning
 from s2l3a_xr._mosaic import rasterio_lock
 
@@ -122,7 +122,7 @@ def report(token: str, errors: Sequence[ReadError], *, home: str | None, quiet: 
     rows = [_row(error) for error in errors]
     _ledger.keep(token, rows)
     loud = [row for row in rows if not (quiet and row["status"] == GONE)]
-    worker = _dask_worker()
+    worker = dask_worker()
     if worker is not None:
         # One event for each reading: the scheduler keeps the last 1000 of a topic.
         event = {"token": token, "rows": rows, "loud": [row["id"] for row in loud]}
@@ -251,25 +251,8 @@ def _topic(token: str) -> str:
     return f"s2l3a_xr-{token}"
 
 
-def _dask_worker() -> Any:  # noqa: ANN401 - distributed is an optional extra
-    distributed = sys.modules.get("distributed")
-    with contextlib.suppress(AttributeError, ValueError):
-        return distributed.get_worker()  # type: ignore[union-attr]
-    return None
-
-
-def _client(*, of_worker: bool) -> Any:  # noqa: ANN401 - distributed is an optional extra
-    """Give the client that is open in this process, or in a task that of its worker."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return distributed.get_client() if of_worker else distributed.Client.current()
-    return None
-
-
 def _events(token: str) -> list[Row]:
-    client = _client(of_worker=True)
+    client = current_client(of_worker=True)
     if client is None or client.asynchronous:
         return []
     try:
@@ -288,7 +271,7 @@ def listen(name: Callable[[], str]) -> None:
     name : callable
         Gives the request's token, if there is a client at all.
     """
-    client = _client(of_worker=False)
+    client = current_client()
     if client is None or client.id.startswith("Client-worker-"):
         return
     token = name()

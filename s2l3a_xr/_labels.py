@@ -15,7 +15,6 @@ from s2l3a_xr._archive import Origin
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import SelectionError, redact
-from s2l3a_xr._failures import listen
 from s2l3a_xr._flags import CLASSES, flag_attrs
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request
@@ -55,7 +54,7 @@ def label_request(
         There are no such chunks, or the bands are no reflectances.
     """
     array = L3AArray(request)
-    listen(lambda: array.token)
+    array.announce()
     attrs = attrs_of(request, origin, array)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:

@@ -11,13 +11,16 @@ from s2l3a_xr._transport._session import (
     run_with_session,
 )
 from s2l3a_xr._transport._settings import Reply, Transport
+from s2l3a_xr._transport._tally import COUNTED, Tally
 
 __all__ = [
+    "COUNTED",
     "Peer",
     "Probe",
     "Prober",
     "Reply",
     "Session",
+    "Tally",
     "Transport",
     "asked_at",
     "check_host",

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from http.cookies import Morsel
 from importlib.metadata import PackageNotFoundError, version
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,6 +21,7 @@ from s2l3a_xr._transport._answer import take_answer
 from s2l3a_xr._transport._guard import GuardedResolver, check_host
 from s2l3a_xr._transport._hosts import Attempt
 from s2l3a_xr._transport._settings import Reply, Transport
+from s2l3a_xr._transport._tally import count
 from s2l3a_xr._transport._wish import PassingError, Wish
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -114,6 +116,7 @@ class Client:
                 allow_redirects=False,
                 proxy=proxy,
                 timeout=self.timeout(wish),
+                trace_request_ctx=address.authority.rpartition("@")[2].lower(),
             ) as response:
                 attempt.watch(response.content)
                 if response.status in _REDIRECTS and "Location" in response.headers:
@@ -185,6 +188,7 @@ class Client:
                 ),
                 cookie_jar=self._cookies,
                 headers={"User-Agent": _user_agent()},
+                trace_configs=[_counting()],
             )
             # Attempts are counted here: aiohttp would make a second one without a word.
             self._clients[only_public]._retry_connection = False  # noqa: SLF001 - no other way
@@ -312,6 +316,15 @@ def _proxy_error(
     if exc.status >= _SERVER_FAULT:
         return PassingError(msg, status=exc.status, hint=_PROXY_HINT)
     return TransportError(msg, url=url, status=exc.status, hint=_PROXY_HINT)
+
+
+def _counting() -> aiohttp.TraceConfig:
+    async def opened(_: object, context: SimpleNamespace, __: object) -> None:
+        count(context.trace_request_ctx, "connections")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(opened)
+    return trace
 
 
 def _user_agent() -> str:

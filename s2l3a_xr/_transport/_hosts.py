@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from s2l3a_xr._errors import TransportError
+from s2l3a_xr._transport._polite import Crew, announced, working_for
 from s2l3a_xr._transport._settings import Transport
+from s2l3a_xr._transport._tally import count
 from s2l3a_xr._transport._wish import PassingError
 
 RECENT_S = 10.0
@@ -33,6 +35,7 @@ _FAIR_SHARE = 0.1
 
 _LOOK_S = 0.5
 
+_TOO_MANY, _UNAVAILABLE = 429, 503
 _LEAST_WINDOW_S = 2.0
 """Paces are not judged over less."""
 
@@ -143,7 +146,9 @@ class Host:
         self.takes_many: bool | None = None
         self.has_warned = False
         self._transport = transport
-        self._slots = asyncio.Semaphore(transport.max_connections)
+        most = min(transport.max_connections, transport.cluster_connections or math.inf)
+        self._slots = asyncio.Semaphore(int(most))
+        self._crew: Crew | None = None
         self._live: set[Attempt] = set()
         self._open_again = 0.0
         self._shut_at: float | None = None
@@ -181,13 +186,31 @@ class Host:
     def shut(self, pause_s: float, status: int | None) -> None:
         """Ask nothing for as long as the host announced, unless it does so without end."""
         now, longest_s = time.monotonic(), self._transport.max_retry_after_s
-        self._open_again = max(self._open_again, now + min(pause_s, longest_s))
+        self.rest(min(pause_s, longest_s))
         if self._shut_at is None:
             self._shut_at = now
         if self._open_again - self._shut_at > _MOST_WAITS * longest_s:
             asked_s = now - self._shut_at
             self._shut_at, self._open_again = None, now
             self._give_up(f"only asks to wait, for {asked_s:.0f} s by now", _BUSY_HINT, status)
+
+    def is_busy(self, status: int | None) -> bool:
+        """Tell whether a status is about all requests."""
+        return status == _TOO_MANY or (status == _UNAVAILABLE and not self.is_alive)
+
+    def rest(self, pause_s: float) -> None:
+        """Ask nothing for a while, nor shall other workers of a cluster."""
+        self._open_again = max(self._open_again, time.monotonic() + pause_s)
+        if (crew := self._current_crew()) is not None:
+            crew.tell(pause_s)
+
+    def _current_crew(self) -> Crew | None:
+        worker = working_for.get()
+        if worker is None:
+            return None
+        if self._crew is None or self._crew.worker is not worker:
+            self._crew = Crew(worker, self.name, self._transport.cluster_connections)
+        return self._crew
 
     def may_retry(self) -> bool:
         """Tell whether a failed request may be tried again.
@@ -235,8 +258,10 @@ class Host:
         PassingError
             The request was cut, since it does not advance.
         """
-        async with self._slots:
-            while (left := self._open_again - time.monotonic()) > 0:
+        crew = self._current_crew()
+        shared = contextlib.nullcontext() if crew is None else crew.slot()
+        async with self._slots, shared:
+            while (left := max(self._open_again, announced(self.name)) - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             if self._given_up_at > asked_at.get():
                 raise self._given_up()
@@ -258,6 +283,7 @@ class Host:
     def _begin(self, attempt: Attempt) -> None:
         self._tick()
         self._live.add(attempt)
+        count(self.name, "requests")
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._next_look(), self._look)
 
@@ -265,6 +291,7 @@ class Host:
         self._tick()
         self._live.discard(attempt)
         self._finished += attempt.received
+        count(self.name, "bytes", attempt.received)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -27,6 +27,7 @@ from s2l3a_xr._transport._hosts import Host, Hosts
 from s2l3a_xr._transport._patience import Patience
 from s2l3a_xr._transport._redirects import redirect_target
 from s2l3a_xr._transport._settings import Reply, Transport
+from s2l3a_xr._transport._tally import count
 from s2l3a_xr._transport._wish import (
     Delivery,
     NoPartsError,
@@ -239,6 +240,10 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                     redact(url),
                     one_line(str(exc)),
                 )
+                host = self._hosts.of(trail[-1])
+                count(host.name, "retries")
+                if exc.pause_s is None and host.is_busy(exc.status):
+                    host.rest(pause_s)  # it says no time, but means everybody
                 await asyncio.sleep(pause_s)
                 wish = wish.rest()
             except ReadError as exc:

@@ -14,12 +14,15 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
+from s2l3a_xr._cluster import dask_worker
 from s2l3a_xr._errors import GoneError, SelectionError, TransportError
 from s2l3a_xr._loop import close_with_loop, gather, run
 from s2l3a_xr._store import Store
 from s2l3a_xr._transport._hosts import asked_at
 from s2l3a_xr._transport._http import RangeHTTPFileSystem
+from s2l3a_xr._transport._polite import working_for
 from s2l3a_xr._transport._settings import Reply, Transport
+from s2l3a_xr._transport._tally import Tally, count_into
 
 _T = TypeVar("_T")
 
@@ -298,7 +301,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_T]]) -> _T:
+def run_with_session(
+    transport: Transport, work: Callable[[Session], Awaitable[_T]], tally: Tally | None = None
+) -> _T:
     """Run asynchronous work with this process's session and wait for it.
 
     Parameters
@@ -307,6 +312,8 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
         The settings; equal settings share one session.
     work : callable
         Takes the session, returns an awaitable.
+    tally : Tally, optional
+        Counts what is asked for.
 
     Returns
     -------
@@ -323,8 +330,13 @@ def run_with_session(transport: Transport, work: Callable[[Session], Awaitable[_
         msg = f"transport={transport!r} must be a Transport, such as Transport(max_connections=4)."
         raise SelectionError(msg)
 
+    worker = dask_worker()
+
     async def job() -> _T:
         asked_at.set(time.monotonic())
+        working_for.set(worker)
+        if tally is not None:
+            count_into(tally)
         session = _sessions.get(transport)
         if session is None or session.loop is not asyncio.get_running_loop():
             session = _sessions[transport] = Session(transport)

@@ -26,6 +26,9 @@ class Transport:
     ----------
     max_connections : int, default 16
         Connections to one host that a process has open at once.
+    cluster_connections : int, optional
+        Requests to one host that all workers of a dask cluster together have on their way at
+        once; without a cluster those of the process. None for no such limit.
     connect_timeout_s : float, default 5
         Longest wait for a connection.
     idle_timeout_s : float, default 10
@@ -73,6 +76,7 @@ class Transport:
     """
 
     max_connections: int = 16
+    cluster_connections: int | None = None
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 10.0
     max_attempts: int = 14
@@ -93,6 +97,8 @@ class Transport:
         for field in fields(self):
             if field.type in {"int", "float"}:
                 self._check_number(field.name, integer=field.type == "int")
+        if self.cluster_connections is not None:
+            self._check_number("cluster_connections", integer=True)
         given: object = self.allowed_hosts
         hosts = (given,) if isinstance(given, str) else given
         if not isinstance(hosts, Iterable) or not all(map(_is_host, hosts)):
