@@ -63,8 +63,8 @@ def as_cube(da: object) -> xr.DataArray:
     """
     if not isinstance(da, xr.DataArray):
         msg = (
-            f"an export takes a DataArray, not a {type(da).__name__}; a Dataset becomes one "
-            "with ds.to_dataarray('band')."
+            f"what is exported must be a DataArray, not a {type(da).__name__}; a Dataset becomes "
+            "one with ds.to_dataarray('band')."
         )
         raise ExportError(msg)
     da = _with_time_and_band(da)

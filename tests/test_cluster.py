@@ -329,6 +329,6 @@ def test_a_worker_that_never_asked_a_host_hears_of_its_announced_wait(line, fres
     fresh_server.clear_log()
     begin = time.monotonic()
     host = fresh_server.origin.partition("://")[2]
-    line.set_metadata([f"s2l3a_xr-wait-{host}"], time.time() + 2)
+    line.set_metadata([f"s2l3a_xr-wait-{host}"], (time.time(), 2.0))
     da.compute()
     assert min(entry.started for entry in tiffs(fresh_server)) - begin > 1.9

@@ -37,7 +37,7 @@ def months_of(year, *months):
         np.array(2021),
         xr.DataArray(2021),
         frozenset({np.uint16(2021)}),
-        iter([2021]),
+        pytest.param(iter([2021]), id="iterator"),
     ],
     ids=repr,
 )

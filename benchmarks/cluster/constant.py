@@ -21,6 +21,18 @@ class ConstantArray(L3AArray):
         super().__post_init__()
         self.probe = _constant
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Stay what it is, on the way that arrays of the package take."""
+        unpack, packed = super().__reduce__()
+        return _unpack, (unpack, packed)
+
+
+def _unpack(unpack: Any, packed: tuple[Any, ...]) -> L3AArray:
+    array = unpack(*packed)
+    array.__class__ = ConstantArray
+    array.probe = _constant
+    return array
+
 
 def _constant(axes: list[np.ndarray]) -> np.ndarray:
     return np.broadcast_to(np.int16(VALUE), [len(axis) for axis in axes])

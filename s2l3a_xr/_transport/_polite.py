@@ -142,7 +142,7 @@ class Crew:
         }
         scheduler = self.worker.scheduler
         try:
-            await scheduler.set_metadata(keys=[self._key], value=time.time() + pause_s)
+            await scheduler.set_metadata(keys=[self._key], value=(time.time(), pause_s))
             await scheduler.broadcast(msg=message, on_error="ignore")
         except OSError as exc:
             _log.warning("other workers can't be told that %s asks to wait: %s", self._host, exc)
@@ -150,13 +150,16 @@ class Crew:
     async def _join(self) -> None:
         """Hear of what was announced before this worker came."""
 
-        async def look() -> float:
-            return float(await self.worker.scheduler.get_metadata(keys=[self._key], default=0.0))
+        async def look() -> tuple[float, float]:
+            said: tuple[float, float]
+            said = await self.worker.scheduler.get_metadata(keys=[self._key], default=(0.0, 0.0))
+            return said
 
         with contextlib.suppress(OSError):
-            left = await asyncio.wrap_future(self._send(look())) - time.time()
-            if left > 0:
-                hold_back(self._host, left)
+            told_at, pause_s = await asyncio.wrap_future(self._send(look()))
+            left = told_at + pause_s - time.time()
+            if left > 0:  # clocks of machines differ
+                hold_back(self._host, min(left, pause_s))
 
     async def _take(self) -> float:
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()

@@ -330,7 +330,7 @@ class Prober:
 
         async def connected(_: Any, facts: SimpleNamespace, __: Any) -> None:  # noqa: ANN401
             noted = facts.trace_request_ctx
-            if noted is not None:
+            if isinstance(noted, SimpleNamespace):  # those of reading note their host
                 noted.connections += 1
                 noted.connect_s = time.monotonic() - facts.since
 
