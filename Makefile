@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 SECONDS ?= 60
+# Of tests, at the same time: many wait for servers that are slow on purpose.
+WORKERS ?= 3
 PYTHONS ?= $(PYTHON)
 
 # Always quoted or escaped: the path of an environment may hold spaces.
@@ -42,8 +44,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the internet
 	"$(BIN)/s2l3a" demo demo/
 
-test: $(STAMP)  ## All tests (ARGS="-k tiles" for some)
-	"$(BIN)/python" -m pytest -q $(ARGS)
+test: $(STAMP)  ## All tests (ARGS="-k tiles" for some, WORKERS=0 one by one)
+	"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 faults: $(STAMP)  ## What can go wrong, at length: every fault everywhere, 10 000 chunks, 100 kills
 	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_matrix.py \

@@ -9,10 +9,10 @@ Write: `to_geotiff` and `to_cog` write files for each month, `to_zarr` a store,
 part of the archive, to read it offline; `buffer_aoi` makes an area smaller.
 
 An opened array has methods: ``da.l3a.masked()``, ``.plan()``, ``.failures()``,
-``.requests()``, ``.quality()``, ``.select_clear()``, ``.flags()``, ``.weights()``, ``.dates()``,
-``.ndvi()``, ``.index()``, ``.rgb()``, ``.plot_rgb()``, ``.quicklook()``,
-``.explore()``, ``.save_request()``, ``.to_geotiff()``, ``.to_cog()``,
-``.to_zarr()``.
+``.requests()``, ``.quality()``, ``.select_clear()``, ``.flags()``,
+``.weights()``, ``.dates()``, ``.ndvi()``, ``.index()``, ``.rgb()``,
+``.plot_rgb()``, ``.quicklook()``, ``.explore()``, ``.save_request()``,
+``.to_geotiff()``, ``.to_cog()``, ``.to_zarr()``.
 
 Settings: `Transport` for the network, `StacArchive` for another STAC API;
 `check_cluster` tells whether a dask cluster has this package. Every error is a
