@@ -24,7 +24,7 @@ CREATE = { $(HAVE) || "$(PYTHON)" -m venv "$(VENV)"; } && \
 	"$(BIN)/python" -m pip install -qq "pip>=25.1"
 INTO_VENV = "$(BIN)/python" -m $(INSTALL) -qq
 endif
-HAVE = [ -x "$(BIN)/python" ]
+HAVE = "$(BIN)/python" -m pip --version >/dev/null 2>&1
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
 .PHONY: help venv demo test lint docs docs-check bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean

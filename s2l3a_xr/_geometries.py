@@ -18,7 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._errors import AoiError
+from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
 from s2l3a_xr._paths import take_path
 
 LONLAT = "EPSG:4326"
@@ -31,6 +31,8 @@ _POINTS_ELSEWHERE = re.compile(rb"<OGR\w*DataSource|<VRTDataset|gdal_streamed_al
 _BEGINNING_BYTES = 2**16
 _NO_NETWORK = {f"GML_DOWNLOAD_{'' if pyogrio.__gdal_version__ >= (3, 12) else 'WFS_'}SCHEMA": "NO"}
 """What else GDAL would fetch for a local file: measured with a GML file that a WFS gave."""
+
+_MOST_NAMED = 5
 
 _UNREADABLE = (DataSourceError, DataLayerError, BadZipFile, ShapelyError, ValueError)
 """What GDAL, GEOS and zipfile raise of files that are not whole or not theirs."""
@@ -65,6 +67,11 @@ def to_series(aoi: object) -> gpd.GeoSeries:
     ------
     AoiError
         There are none, or they can't be read.
+
+    Warns
+    -----
+    AoiWarning
+        A file has several layers; all of them are taken.
     """
     if isinstance(aoi, gpd.GeoDataFrame | gpd.GeoSeries):
         return _active_geometry(aoi)
@@ -105,12 +112,13 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
         raise AoiError(msg)
     pyogrio.set_gdal_config_options(_NO_NETWORK)
     try:
-        read = [
-            gpd.read_file(source, layer=name, columns=[]).geometry
+        layers = [
+            (source, str(name))
             for source in _data_sources(file)
             for name, kind in pyogrio.list_layers(source)
             if kind is not None
         ]
+        read = [gpd.read_file(s, layer=name, columns=[]).geometry for s, name in layers]
     except _UNREADABLE as exc:
         reason = str(exc).partition("; It might help")[0].rstrip(".")  # GDAL on its drivers
         msg = (
@@ -121,6 +129,14 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
     if not read:
         msg = f"{file} holds no layer with geometries; give a file of polygons."
         raise AoiError(msg)
+    if len(layers) > 1:
+        warn_user(
+            f"{file} has {len(layers)} layers, and all of them are taken: "
+            f"{', '.join(name for _, name in layers[:_MOST_NAMED])}"
+            f"{', …' if len(layers) > _MOST_NAMED else ''}; for one of them pass "
+            "geopandas.read_file(path, layer=…).",
+            AoiWarning,
+        )
     known = [series.set_crs(LONLAT) if series.crs is None else series for series in read]
     crs = known[0].crs
     parts = [series if series.crs == crs else series.to_crs(crs) for series in known]

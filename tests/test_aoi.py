@@ -153,7 +153,8 @@ def test_a_shapefile_without_prj_is_lonlat(tmp_path):
 def test_all_layers_count_each_in_its_crs(tmp_path):
     FRAME.to_file(tmp_path / "a.gpkg", layer="one")
     FRAME.set_geometry([NEXT]).to_crs(25833).to_file(tmp_path / "a.gpkg", layer="two")
-    assert same_area(read_aoi(tmp_path / "a.gpkg"), SQUARE | NEXT)
+    with pytest.warns(AoiWarning, match=r"2 layers, .*one, two; .*layer=…"):
+        assert same_area(read_aoi(tmp_path / "a.gpkg"), SQUARE | NEXT)
 
 
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
@@ -163,7 +164,8 @@ def test_a_layer_without_crs_is_lonlat(tmp_path, bare):
     FRAME.set_geometry([NEXT]).set_crs(None, allow_override=True).to_file(
         tmp_path / "a.gpkg", layer=bare
     )
-    assert same_area(read_aoi(tmp_path / "a.gpkg"), SQUARE | NEXT)
+    with pytest.warns(AoiWarning, match="2 layers"):
+        assert same_area(read_aoi(tmp_path / "a.gpkg"), SQUARE | NEXT)
 
 
 def test_overlapping_and_multipart_features_are_united():

@@ -46,6 +46,7 @@ def test_python_runs(page, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", s2l3a_xr.S2L3AWarning)
         names = {
+            "__name__": "__main__",
             "s2l3a_xr": s2l3a_xr,
             "other": s2l3a_xr.open_l3a("aoi.geojson", time="2021-05", crs=3035),
         }

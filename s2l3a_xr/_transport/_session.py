@@ -15,7 +15,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from s2l3a_xr._cache import SharedCache
 from s2l3a_xr._cluster import dask_worker
-from s2l3a_xr._errors import GoneError, SelectionError, TransportError
+from s2l3a_xr._errors import GoneError, S2L3AError, SelectionError, TransportError
 from s2l3a_xr._loop import close_with_loop, gather, run
 from s2l3a_xr._store import Store
 from s2l3a_xr._transport._hosts import asked_at
@@ -342,7 +342,11 @@ def run_with_session(
             session = _sessions[transport] = Session(transport)
         return await work(session)
 
-    return run(job())
+    try:
+        return run(job())
+    except S2L3AError as exc:
+        exc.__cause__ = exc.__context__ = None  # pages of other libraries; the message has it
+        raise
 
 
 @contextlib.asynccontextmanager
