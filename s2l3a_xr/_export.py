@@ -15,7 +15,7 @@ from dask.base import tokenize
 from dask.delayed import delayed
 
 from s2l3a_xr._disk import make_folder, sweep
-from s2l3a_xr._errors import ExportError
+from s2l3a_xr._errors import ExportError, MissingWarning, warn_user
 from s2l3a_xr._geotiff import (
     PROFILES,
     TILE_PX,
@@ -99,6 +99,11 @@ def to_geotiff(
     ReadError
         A source file can't be read; files that were complete by then stay.
 
+    Warns
+    -----
+    MissingWarning
+        Files hold nodata alone.
+
     Examples
     --------
     >>> from s2l3a_xr import open_l3a
@@ -124,10 +129,20 @@ def to_geotiff(
     check_volume(len(todo), raster, max_bytes)
     if todo:
         check_folder(folder, todo, raster, is_packed=profile != "plain")
-        _write(cube, origin, jobs, todo, _Way(raster, profile, piece_px), shown=progress)
+        way = _Way(raster, profile, piece_px)
+        if empty := _write(cube, origin, jobs, todo, way, shown=progress):
+            warn_user(
+                f"{len(empty)} of {len(jobs)} files hold nodata alone: "
+                f"{', '.join(empty[:_MOST_NAMED])}{', …' if len(empty) > _MOST_NAMED else ''}; "
+                "see whether the area lies where the archive has pixels.",
+                MissingWarning,
+            )
     for job in jobs:
         drop_pieces(job.path)
     return [job.path for job in jobs]
+
+
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +166,18 @@ def _write(
     way: _Way,
     *,
     shown: bool,
-) -> None:
+) -> list[str]:
+    """Write files; return the names of those that hold nothing."""
     watch = watch_failures(cube)
     pixels = _dask_array(cube, origin, way)
     if not way.is_cut:
         tasks = _tasks(pixels, todo, way, watch)
-        run_counted(tasks, unit="file", shown=shown, done=len(jobs) - len(todo))
-        return
-    tasks, done = _piece_tasks(pixels, todo, way, watch)
-    run_counted(tasks, unit="piece", shown=shown, done=done)
+        done = len(jobs) - len(todo)
+        written = run_counted(tasks, unit="file", shown=shown, done=done)
+    else:
+        tasks, done = _piece_tasks(pixels, todo, way, watch)
+        written = run_counted(tasks, unit="piece", shown=shown, done=done)
+    return [name for name in written if isinstance(name, str)]
 
 
 def _dask_array(cube: xr.DataArray, origin: Origin | None, way: _Way) -> Any:  # noqa: ANN401 - dask is untyped
@@ -209,10 +227,11 @@ def _write_piece(pixels: np.ndarray, piece: Piece, job: Job, content: str, watch
     return known is not None
 
 
-def _join(written: Sequence[bool], rows: list[list[Piece]], job: Job, way: _Way) -> str:
+def _join(written: Sequence[bool], rows: list[list[Piece]], job: Job, way: _Way) -> str | None:
+    """Put a file together; return its name where it holds nothing."""
     content = job.content if all(written) else None
-    join_pieces(job.path, rows, way.raster, way.profile, name=job.name, content=content)
-    return str(job.path)
+    is_empty = join_pieces(job.path, rows, way.raster, way.profile, name=job.name, content=content)
+    return job.path.name if is_empty and content is not None else None
 
 
 def _tasks(
@@ -262,15 +281,16 @@ def _unfinished(jobs: Sequence[Job], raster: Raster, *, overwrite: bool) -> list
     return [job for job in jobs if job.path not in done]
 
 
-def _write_plane(pixels: np.ndarray, job: Job, way: _Way, watch: Watch) -> str:
-    """Write one file, whole or not at all; it knows its content if nothing failed."""
+def _write_plane(pixels: np.ndarray, job: Job, way: _Way, watch: Watch) -> str | None:
+    """Write one file, whole or not at all; return its name where it holds nothing."""
     raster = way.raster
     pixels = without_nan(pixels, raster.nodata)
     # Perhaps its source was gone only for now: what holds nothing is made anew.
     is_empty = raster.nodata is not None and _is_all(pixels, raster.nodata)
-    content = None if is_empty or watch.sees([job.source]) else job.content
+    has_failed = watch.sees([job.source])
+    content = None if is_empty or has_failed else job.content
     write_geotiff(job.path, pixels, raster, way.profile, name=job.name, content=content)
-    return str(job.path)
+    return job.path.name if is_empty and not has_failed else None  # of failures others tell
 
 
 def _is_all(pixels: np.ndarray, value: float) -> bool:

@@ -179,7 +179,7 @@ def join_pieces(
     *,
     name: str,
     content: str | None,
-) -> None:
+) -> bool:
     """Put a file together of its pieces, whole or not at all, and remove them.
 
     No more than a row of tiles is in memory at once, besides the table of tiles.
@@ -199,6 +199,11 @@ def join_pieces(
     content : str or None
         What the pixels are; None where something of them failed.
 
+    Returns
+    -------
+    bool
+        Whether all of its pixels are nodata.
+
     Raises
     ------
     ExportError
@@ -208,14 +213,15 @@ def join_pieces(
         with whole_file(path) as place:
             if profile == "cog":
                 joined = place.with_name("joined.tif")
-                _join(joined, pieces, raster, "compressed", name=name, content=content)
+                is_empty = _join(joined, pieces, raster, "compressed", name=name, content=content)
                 _as_cog(joined, place, raster)
             else:
-                _join(place, pieces, raster, profile, name=name, content=content)
+                is_empty = _join(place, pieces, raster, profile, name=name, content=content)
     except rasterio.errors.RasterioError as exc:
         msg = f"{path} can't be put together of its pieces: {exc}; run the same again."
         raise ExportError(msg) from exc
     drop_pieces(path)
+    return is_empty
 
 
 def _join(
@@ -226,7 +232,7 @@ def _join(
     *,
     name: str,
     content: str | None,
-) -> None:
+) -> bool:
     size = raster.width * raster.height * np.dtype(raster.dtype).itemsize
     if profile != "plain":
         size = sum(piece.path.stat().st_size for row in pieces for piece in row)
@@ -250,6 +256,7 @@ def _join(
         )
         file.seek(0)
         file.write(_with_tables(head, np.array(lengths), len(blank)))
+    return seen.is_empty
 
 
 def _blocks(row: Sequence[Piece], seen: _Seen, *, is_plain: bool) -> Iterator[bytes | memoryview]:

@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster
 from noise import AREA, lay_noise, tif_bytes
 
 import s2l3a_xr
-from s2l3a_xr import ExportError, Transport, to_geotiff
+from s2l3a_xr import ExportError, MissingWarning, Transport, open_l3a, to_geotiff
 from s2l3a_xr import _disk as disk
 from s2l3a_xr._geotiff import blank_geotiff
 from s2l3a_xr._pieces import _with_tables
@@ -291,6 +291,15 @@ before = peak_kb()
 s2l3a_xr.to_geotiff(da, folder, profile=profile, piece_px=piece, progress=False)
 print(json.dumps([before, peak_kb()]))
 """
+
+
+@pytest.mark.parametrize("profile", ["compressed", "cog"])
+def test_what_holds_nothing_is_told(server, tmp_path, profile):
+    """The sample's pixels end within its tiles."""
+    da = open_l3a((11.0, 51.9, 11.02, 51.91), time="2021-05", bands="B4", archive=server.url)
+    for piece_px in (256, 8192):
+        with pytest.warns(MissingWarning, match=r"1 of 1 files hold nodata alone: s2_l3a_2021051"):
+            to_geotiff(da, tmp_path / str(piece_px), profile=profile, piece_px=piece_px)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is told by /proc")
