@@ -48,7 +48,7 @@ test: $(STAMP)  ## All tests (ARGS="-k tiles" for some, WORKERS=0 one by one)
 	"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 faults: $(STAMP)  ## What can go wrong, at length: every fault everywhere, 10 000 chunks, 100 kills
-	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_matrix.py tests/test_cluster.py \
+	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_matrix.py \
 		tests/test_faults_process.py $(ARGS)
 	"$(BIN)/python" benchmarks/faults/kills.py --kills 100
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +17,17 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 
 import s2l3a_xr
-from s2l3a_xr import MissingWarning, S2L3AError, Transport, check_cluster, to_geotiff
+from s2l3a_xr import (
+    MissingWarning,
+    S2L3AError,
+    Transport,
+    TransportError,
+    check_cluster,
+    to_geotiff,
+)
 from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._sample import Fault
 
@@ -26,7 +35,6 @@ distributed = pytest.importorskip("distributed")
 
 AOI = (11.66, 51.92, 11.78, 52.0)
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-long = pytest.mark.skipif(not os.environ.get("S2L3A_FAULTS"), reason="long; make faults runs it")
 pytestmark = [pytest.mark.slow]
 
 BLOCKER = """
@@ -40,9 +48,14 @@ sys.meta_path.insert(0, Blocker())
 OLDER = "import s2l3a_xr; s2l3a_xr.__version__ = '0.0.9'\n"
 
 
-def start(*args, path=None):
+LEASES = "DASK_DISTRIBUTED__SCHEDULER__LOCKS__LEASE_"
+
+
+def start(*args, path=None, **environment):
     """Start a dask process from the command line, with nothing of ours in its environment."""
-    environment = dict(os.environ)
+    # Or slots of a killed worker would come free after half a minute.
+    soon = {f"{LEASES}TIMEOUT": "4s", f"{LEASES}VALIDATION_INTERVAL": "1s"}
+    environment = {**os.environ, **soon, **environment}
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(  # noqa: S603 - ours
@@ -52,14 +65,14 @@ def start(*args, path=None):
 
 
 @contextlib.contextmanager
-def processes(folder, workers=2, *, scheduler_path=None, worker_path=None, options=()):
+def processes(folder, workers=2, *, scheduler_path=None, worker_path=None, options=(), first=()):
     """Run a scheduler and workers from the command line; give a client and the workers."""
     file = folder / "scheduler.json"
     started = [
         start("scheduler", "--port", 0, "--scheduler-file", file, path=scheduler_path),
         *(
             start("worker", "--scheduler-file", file, "--nthreads", 1, "--name", i, *options,
-                 path=worker_path)
+                 path=worker_path, **(dict(first) if i == 0 else {}))
             for i in range(workers)
         ),
     ]  # fmt: skip
@@ -240,7 +253,7 @@ def test_a_pickle_of_another_version_is_refused_before_its_request_is_looked_at(
 @posix
 @pytest.mark.parametrize(
     "what",
-    ["SIGKILL", pytest.param("SIGSTOP", marks=long), pytest.param("restart", marks=long)],
+    ["SIGKILL", "SIGSTOP", "restart"],
 )
 def test_an_export_survives_its_workers(fresh_server, tmp_path, what):
     expected = open_area(fresh_server.url).compute(scheduler="threads")
@@ -256,7 +269,7 @@ def test_an_export_survives_its_workers(fresh_server, tmp_path, what):
         else:
             os.kill(pid, getattr(signal, what))
             if what == "SIGSTOP":
-                time.sleep(2)
+                time.sleep(3)
                 _only_whole(tmp_path / "out")
                 os.kill(pid, signal.SIGCONT)
         paths = writing.result(60)
@@ -266,6 +279,50 @@ def test_an_export_survives_its_workers(fresh_server, tmp_path, what):
     for path, plane in zip(paths, planes, strict=True):
         with rasterio.open(path) as file:
             np.testing.assert_array_equal(file.read(1), plane, err_msg=path.name)
+
+
+def test_what_is_spilled_comes_back_right(server, tmp_path):
+    da = open_area(server.url, bands=["B4", "B8", "B3", "B2"], time="2021-03/2021-06")
+    expected = da.compute(scheduler="threads")
+    few = {"distributed.worker.memory.target": 0.001, "distributed.worker.memory.spill": False}
+    with (
+        dask.config.set(few),
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            memory_limit="1GiB",
+            dashboard_address=":0",
+            local_directory=str(tmp_path),
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        kept = client.persist(da)
+        distributed.wait(kept)
+        (spilled,) = client.run(lambda dask_worker: len(dask_worker.data.slow)).values()
+        assert spilled > 8
+        xr.testing.assert_identical(kept.compute(), expected)
+
+
+@pytest.mark.filterwarnings("ignore::s2l3a_xr.S2L3AWarning")
+def test_a_worker_cut_off_from_the_archive_gives_no_wrong_pixel(server, tmp_path):
+    expected = open_area(server.url).compute(scheduler="threads")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        cut = {"http_proxy": dead, "no_proxy": ""}
+        with processes(tmp_path, 2, first=cut):
+            with pytest.raises(TransportError, match=r"proxy.*B[458]"):
+                open_area(server.url).compute()
+            filled = open_area(server.url, fail_on_error=False).compute()
+            lost = filled.l3a.failures()
+    assert 0 < len(lost) < 9
+    assert lost["cause"].str.contains("proxy").all()
+    planes = {(row.month, row.band) for row in lost.itertuples()}
+    for time_, band in np.ndindex(3, 3):
+        plane = filled[time_, band]
+        name = str(plane["time"].dt.strftime("%Y-%m").item()), str(plane["band"].item())
+        want = -10000 if name in planes else expected[time_, band]
+        np.testing.assert_array_equal(plane, np.broadcast_to(want, plane.shape))
 
 
 def _in_thread(work):
