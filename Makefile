@@ -45,7 +45,7 @@ demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the
 	"$(BIN)/s2l3a" demo demo/
 
 test: $(STAMP)  ## All tests (ARGS="-k tiles" for some, WORKERS=0 one by one)
-	"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: $(STAMP)  ## What can go wrong, at length: every fault everywhere, 10 000 chunks, 100 kills
 	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_matrix.py \

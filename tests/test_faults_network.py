@@ -21,6 +21,7 @@ from faultserver import FaultServer
 
 import s2l3a_xr
 from s2l3a_xr import (
+    ArchiveError,
     FileChangedError,
     FormatError,
     GoneError,
@@ -337,10 +338,16 @@ def test_no_more_is_read_than_asked(site, kind):
 
 @pytest.mark.parametrize("scope", ["any", "header"])
 def test_bytes_behind_an_answer_spoil_no_other(site, scope):
-    """Row 14, where Content-Length is true: the connection is spent, the answer is right."""
+    """Row 14, where Content-Length is true: the connection is spent, the answer is right.
+
+    Unless they come together with the answer, which is no HTTP then: on a busy machine always.
+    """
+    check_pixels(opened(site.url("long_wire", count=1, scope=scope, path=FILES)))
     url = site.url("long_wire", count=float("inf"), scope=scope, path=FILES)
-    da = opened(url, settings={"max_attempts": 14})
-    check_pixels(da)
+    try:
+        check_pixels(opened(url, settings={"max_attempts": 14}))
+    except (ArchiveError, TransportError) as exc:
+        assert "is no HTTP" in str(exc)
 
 
 # gone

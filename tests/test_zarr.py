@@ -315,7 +315,8 @@ def test_a_killed_export_goes_on(noise, site, tmp_path, options):
     pixels = half["s2_l3a"].to_numpy()[0, 0]
     assert ((pixels == noise) | (pixels == -10000)).all()
     _, again = export_noise(site, store, **options)
-    assert 0 < again < in_all * (16 - kept) / 16 + 100_000
+    # and perhaps a region whose note was being written
+    assert 0 < again < in_all * (16 - kept + 1) / 16 + 100_000
     np.testing.assert_array_equal(back(store)[0, 0], noise)
     assert export_noise(site, store, **options) == (0, 0)
 
