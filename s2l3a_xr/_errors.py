@@ -286,7 +286,7 @@ class GoneError(TransportError):
 class FileChangedError(ReadError):
     """The file was replaced on the server while it was being read."""
 
-    hint = "read it again: nothing of it was mixed or kept"
+    hint = "read all of the array again: other chunks may be of the file before"
 
 
 class FormatError(ReadError):

@@ -306,7 +306,7 @@ class Host:
     @property
     def _limit_s(self) -> float:
         """Silence that is borne; less where nothing came since the host was given up."""
-        return self._transport.give_up_s / (3 if self._is_doubtful else 1)
+        return self._transport.give_up_s / (2 if self._is_doubtful else 1)
 
     def _next_look(self) -> float:
         return max(0.01, min(_LOOK_S, self._limit_s / 20, self._limit_s - self._silent_s))

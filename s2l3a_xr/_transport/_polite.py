@@ -155,11 +155,14 @@ class Crew:
             said = await self.worker.scheduler.get_metadata(keys=[self._key], default=(0.0, 0.0))
             return said
 
-        with contextlib.suppress(OSError):
+        try:
             told_at, pause_s = await asyncio.wrap_future(self._send(look()))
-            left = told_at + pause_s - time.time()
-            if left > 0:  # clocks of machines differ
-                hold_back(self._host, min(left, pause_s))
+        except Exception as exc:
+            _log.warning("the scheduler can't tell whether %s asked to wait: %s", self._host, exc)
+            return
+        left = told_at + pause_s - time.time()
+        if left > 0:  # clocks of machines differ
+            hold_back(self._host, min(left, pause_s))
 
     async def _take(self) -> float:
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
