@@ -338,7 +338,7 @@ def test_a_file_replaced_between_two_reads_is_told_and_then_read_anew(site, tmp_
     _ = da.isel(y=slice(0, 5)).values
     lay_file(tmp_path, new, at=AT["32UPC"])
     os.utime(path, (time.time() + 5, time.time() + 5))
-    with pytest.raises(FileChangedError, match="read it again") as caught:
+    with pytest.raises(FileChangedError, match="read all of the array again") as caught:
         _ = da.values
     assert (caught.value.band, caught.value.month) == ("B4", "2021-03")
     np.testing.assert_array_equal(da.values[0, 0], merged([path], WITHIN))
