@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import platform
 from collections import Counter
@@ -17,6 +18,7 @@ from dask.utils import parse_bytes
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from s2l3a_xr._agreement import Versions, reading_for, share_all, unpack_versions
 from s2l3a_xr._cluster import check_version, own_version
 from s2l3a_xr._errors import GoneError, ReadError, S2L3AError
 from s2l3a_xr._failures import home_folder, listen, report
@@ -48,11 +50,14 @@ class L3AArray(BackendArray):
         Called with the positions of each reading, to give values instead of pixels.
     home : str, optional
         Where a child process leaves word of what failed; given to it with the array.
+    versions : Versions, optional
+        Of the files that were read for it, and for others of the same opening; its own by default.
     """
 
     request: Request
     probe: Callable[[list[np.ndarray]], np.ndarray] | None = None
     home: str | None = None
+    versions: Versions = field(default_factory=Versions)
     shape: tuple[int, ...] = field(init=False)
     dtype: np.dtype[Any] = field(init=False)
 
@@ -69,11 +74,11 @@ class L3AArray(BackendArray):
         """Name the request without its URLs: workers log the arguments of tasks that fail."""
         return f"<L3AArray of request {self.token}>"
 
-    def __reduce__(self) -> tuple[Callable[..., L3AArray | _Refused], tuple[str, str, bytes, str]]:
+    def __reduce__(self) -> tuple[Callable[..., L3AArray | _Refused], tuple[Any, ...]]:
         self.announce()  # it may be on its way to a cluster
         packed = pickle.dumps(self.request, pickle.HIGHEST_PROTOCOL)
         home = self.home or home_folder()
-        return _unpack, (own_version(), platform.node(), packed, home)
+        return _unpack, (own_version(), platform.node(), packed, home, self.versions.pack(home))
 
     def announce(self) -> None:
         """Have the client that is current hear of what workers will tell of this request."""
@@ -137,8 +142,13 @@ class L3AArray(BackendArray):
             A file can't be read, or is gone where that is an error.
         """
         tally: Tally = Counter()
+
+        async def job(session: Session) -> tuple[_T, list[ReadError]]:
+            reading_for.set(self.versions)
+            return await work(session)
+
         try:
-            found, errors = run_with_session(self.request.transport, work, tally)
+            found, errors = run_with_session(self.request.transport, job, tally)
         except ReadError as exc:
             # Errors of other libraries in the chain may not survive the way from a worker, and
             # would take this one along; what they say is in its message.
@@ -177,13 +187,29 @@ class _Refused:
         raise self._error
 
 
-def _unpack(version: str, origin: str, packed: bytes, home: str) -> L3AArray | _Refused:
+def _unpack(
+    version: str,
+    origin: str,
+    packed: bytes = b"",
+    home: str = "",
+    versions: tuple[str, dict[str, str]] = ("", {}),
+    *_: object,
+) -> L3AArray | _Refused:
     """Make the array again; the request is only looked at where the versions are equal."""
     try:
         check_version(version, origin)
     except S2L3AError as exc:
         return _Refused(exc)
-    return L3AArray(pickle.loads(packed), None, home)  # noqa: S301 - within a pickle
+    request = pickle.loads(packed)  # noqa: S301 - within a pickle
+    return L3AArray(request, None, home, unpack_versions(*versions, home))
+
+
+def _before_fork() -> None:
+    share_all(home_folder())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def auto_chunks(

@@ -286,7 +286,7 @@ class GoneError(TransportError):
 class FileChangedError(ReadError):
     """The file was replaced on the server while it was being read."""
 
-    hint = "read all of the array again: other chunks may be of the file before"
+    hint = "open it again and read all of it: an array has pixels of one version of each file alone"
 
 
 class FormatError(ReadError):

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2l3a_xr._errors import FileChangedError, FormatError, GoneError, ReadError
-from s2l3a_xr._identity import OutdatedHeaderError, check_same, forget_header
+from s2l3a_xr._identity import (
+    OutdatedHeaderError,
+    check_same,
+    claim_version,
+    forget_header,
+)
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._plan import Range, Target, group_ranges, merge_ranges
 from s2l3a_xr._source import Header
@@ -86,9 +91,13 @@ class BlockReader:
         ReadError
             A block can't be read.
         OutdatedHeaderError
-            The header is of an earlier call, and was contradicted before anything was handed on.
+            The header is of an earlier call, and was contradicted.
         """
-        left = await in_thread(self._put_kept, targets) if self.session.store else targets
+        await self._claim(asks=False)
+        left = targets
+        if self.session.store is not None and await in_thread(self._has_some, targets):
+            await self._claim()
+            left = await in_thread(self._put_kept, targets)
         blocks = self.session.blocks
         claims = [(target, blocks.claim(self._key(target))) for target in left]
         mine = [target for target, is_mine in claims if is_mine]
@@ -104,10 +113,17 @@ class BlockReader:
                     *(self._take(target) for target in theirs),
                 ]
             )
-            self.header.standing.is_used = True  # for what was never written, it alone says so
+            await self._claim()  # for what was never written, the header alone says so
         finally:
             for key in open_claims:
                 blocks.release(key)
+
+    async def _claim(self, *, asks: bool = True) -> None:
+        await claim_version(self.session, self.header.pin(self.url), asks=asks)
+
+    def _has_some(self, targets: Sequence[Target]) -> bool:
+        store = self.session.store
+        return store is not None and any(store.has_block(self._key(t)) for t in targets)
 
     def _put_kept(self, targets: Sequence[Target]) -> list[Target]:
         """Serve what the disk has; return the rest."""
@@ -120,7 +136,6 @@ class BlockReader:
             if pixels is None:
                 left.append(target)
             else:
-                self.header.standing.is_used = True
                 self.put(target, pixels)
         return left
 
@@ -130,7 +145,7 @@ class BlockReader:
         if data is None:
             await self.bring([target])
         else:
-            self.header.standing.is_used = True
+            await self._claim()
             self._complain(await in_thread(self._unpack, [(target, memoryview(data))]))
 
     async def _fetch(self, group: Sequence[Range], open_claims: set[tuple[object, ...]]) -> None:
@@ -177,6 +192,7 @@ class BlockReader:
         try:
             pin = self.header.pin(self.url)
             await check_same(self.session, pin, reply, (part.start, part.stop))
+            await self._claim()
         except FileChangedError as exc:
             if self.header.standing.is_outdated:
                 raise OutdatedHeaderError from exc

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from s2l3a_xr._agreement import reading_for
 from s2l3a_xr._errors import FileChangedError
 from s2l3a_xr._transport import Reply, Session, asked_at, is_http
 
@@ -20,7 +21,7 @@ _MIRRORS_ASKED = 8
 
 
 class OutdatedHeaderError(Exception):
-    """A remembered header that gave no pixel yet is contradicted: it may be read once more."""
+    """A header of an earlier call turned out to be of another version: it is to be read anew."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -30,16 +31,18 @@ class Standing:
     Parameters
     ----------
     read_at : float
-        When it was read, as of `time.monotonic`.
-    is_used : bool, default False
-        Whether bytes of its file were taken: another header's must not be mixed with them.
+        When it was read, as of `time.monotonic`; -inf for what an earlier process read.
     is_outdated : bool, default False
-        Whether it was contradicted before that: then it is never used.
+        Whether a later call contradicted it: then it is never used.
     """
 
     read_at: float = field(default_factory=time.monotonic)
-    is_used: bool = False
     is_outdated: bool = False
+
+    @property
+    def is_remembered(self) -> bool:
+        """Tell whether an earlier call read it."""
+        return self.read_at < asked_at.get()
 
 
 async def read_again(read: Callable[[], Awaitable[_T]]) -> _T:
@@ -73,6 +76,8 @@ class Pin:
         ETag and Last-Modified, or what the place has instead.
     total : int
         Its size.
+    version : str
+        As in `Header`; empty while the header is still being read.
     marks : tuple
         Of its header, as in `Header`.
     standing : Standing
@@ -83,6 +88,7 @@ class Pin:
     stamp: tuple[str, ...]
     total: int
     marks: Marks
+    version: str = ""
     standing: Standing = field(default_factory=Standing)
 
 
@@ -92,8 +98,8 @@ async def check_same(session: Session, pin: Pin, reply: Reply, byte_range: tuple
     A mirror may give the same file another ETag. Where only that differs, the header is read
     again from there, and must be the same.
 
-    A header that an earlier call left behind, and that gave no pixel yet, is called outdated
-    where it is contradicted: whoever reads may read it once more and go on.
+    A header that an earlier call left behind is called outdated where it is contradicted: whoever
+    reads may read it once more and go on, if the array has no pixel of it (`claim_version`).
 
     Parameters
     ----------
@@ -122,20 +128,56 @@ async def check_same(session: Session, pin: Pin, reply: Reply, byte_range: tuple
             raise _changed(pin, reply)
     except FileChangedError as exc:
         forget_header(session, pin.url)
-        standing.is_outdated |= not standing.is_used and standing.read_at < asked_at.get()
+        standing.is_outdated |= standing.is_remembered
         raise exc.at(byte_range=byte_range, attempts=1) from exc.__cause__
-    standing.is_used = True
+
+
+async def claim_version(session: Session, pin: Pin, *, asks: bool = True) -> None:
+    """Take a file's version for an array, before its first pixel is handed on.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    pin : Pin
+        What the file was when its header was read.
+    asks : bool, default True
+        Whether to take it; else it is only held against what was taken.
+
+    Raises
+    ------
+    FileChangedError
+        The array has pixels of another version.
+    OutdatedHeaderError
+        So it has, and the header is of an earlier call.
+    """
+    versions = reading_for.get()
+    if versions is None:
+        return
+    if asks:
+        counts: str | None = await versions.claim(pin.url, pin.version, session.questions)
+    else:
+        counts = versions.known(pin.url)
+    if counts in {None, pin.version}:
+        return
+    if pin.standing.is_remembered:
+        forget_header(session, pin.url)
+        raise OutdatedHeaderError
+    msg = "the file was replaced since other pixels of this array were read"
+    raise FileChangedError(msg, url=pin.url, attempts=1)
 
 
 def _may_be_twin(pin: Pin, reply: Reply) -> bool:
     """Tell whether the ETag alone differs: of http, there are that and Last-Modified."""
     return (
-        is_http(pin.url)
+        _has_date(pin.url, pin.stamp)
         and reply.total == pin.total
-        and bool(pin.stamp[1:])
-        and all(pin.stamp[1:])
         and reply.stamp[1:] == pin.stamp[1:]
     )
+
+
+def _has_date(url: str, stamp: tuple[str, ...]) -> bool:
+    return is_http(url) and bool(stamp[1:]) and all(stamp[1:])
 
 
 async def _check_twin(session: Session, pin: Pin, reply: Reply) -> bool:
@@ -159,6 +201,29 @@ def _changed(pin: Pin, reply: Reply) -> FileChangedError:
         f"{reply.total} bytes {reply.stamp})"
     )
     return FileChangedError(msg, url=pin.url)
+
+
+def tell_version(url: str, stamp: tuple[str, ...], total: int, tables: bytes) -> str:
+    """Name a file's version, alike for all mirrors.
+
+    Parameters
+    ----------
+    url : str
+        Where it is.
+    stamp : tuple of str
+        As of `Pin`; an ETag, which may be each mirror's own, counts where there is no date.
+    total : int
+        Its size.
+    tables : bytes
+        Where its blocks are.
+
+    Returns
+    -------
+    str
+        Equal for equal files.
+    """
+    own = stamp[1:] if _has_date(url, stamp) else stamp
+    return digest(repr((own, total)).encode() + tables).hex()
 
 
 def digest(data: bytes | memoryview) -> bytes:

@@ -18,6 +18,7 @@ from dask.local import get_sync
 from dask.utils import key_split
 from xarray.core import indexing
 
+from s2l3a_xr._agreement import Versions
 from s2l3a_xr._cube import L3AArray, auto_chunks
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._request import Request
@@ -160,6 +161,8 @@ class Origin:
     ----------
     request : Request
         The request.
+    versions : Versions
+        Of the files that were read for the array.
     times, bands : ndarray of int, shape (time, band)
         Positions of each plane.
     rows, columns : ndarray of int
@@ -167,6 +170,7 @@ class Origin:
     """
 
     request: Request
+    versions: Versions
     times: np.ndarray
     bands: np.ndarray
     rows: np.ndarray
@@ -210,7 +214,7 @@ class Origin:
         times, bands = self.times[:, 0], self.bands[0]
         if (self.times != times[:, None]).any() or (self.bands != bands).any():
             return None
-        array = L3AArray(self.request)
+        array = L3AArray(self.request, versions=self.versions)
         key = tuple(as_run(index) for index in (times, bands, self.rows, self.columns))
         lazy = indexing.LazilyIndexedArray(array, indexing.OuterIndexer(key))
         name = f"planes-{tokenize(array.token, key, sizes)}"
@@ -279,6 +283,7 @@ def find_origin(da: xr.DataArray) -> Origin | None:
     every = slice(None)
     return Origin(
         request=array.request,
+        versions=array.versions,
         times=_positions(da, 0, (every, every, 0, 0)),
         bands=_positions(da, 1, (every, every, 0, 0)),
         rows=_positions(da, 2, (0, 0, every, 0)),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from s2l3a_xr._errors import FormatError, ReadError
 from s2l3a_xr._flags import FlagEncoding
-from s2l3a_xr._identity import Marks, Pin, Standing, check_same, digest
+from s2l3a_xr._identity import Marks, Pin, Standing, check_same, digest, tell_version
 from s2l3a_xr._loop import in_thread
 from s2l3a_xr._product import NODATA
 from s2l3a_xr._store import KeptHeader
@@ -81,6 +84,8 @@ class Header:
         Size of the file.
     stamp : tuple of str
         What tells this file from a later one of the same name.
+    version : str
+        What tells it from a later one and is equal on mirrors, see `tell_version`.
     overviews : tuple of Layout
         Reduced images, finest first; empty where they were not asked for.
     marks : tuple of (int, int, bytes)
@@ -92,6 +97,7 @@ class Header:
     layout: Layout
     total: int
     stamp: tuple[str, ...]
+    version: str
     overviews: tuple[Layout, ...] = ()
     marks: Marks = ()
     standing: Standing = field(default_factory=Standing)
@@ -114,6 +120,7 @@ class Header:
             stamp=self.stamp,
             total=self.total,
             marks=self.marks,
+            version=self.version,
             standing=self.standing,
         )
 
@@ -166,6 +173,7 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
     url = source.url
 
     async def make() -> Header:
+        parse = partial(_parse, source, session.transport, overviews=overviews)
         # A local file is as quick to ask as the disk's memory of it.
         believed = session.store if is_http(url) else None
         kept = await in_thread(believed.header, url) if believed else None
@@ -174,8 +182,8 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
             for start, data in kept.pieces:
                 file.add(start, data)
             with contextlib.suppress(MissingBytesError, FormatError):
-                return _parse(file, source, kept.stamp, session.transport, overviews=overviews)
-        return await _fetch_header(session, source, overviews=overviews)
+                return parse(file, kept.stamp, read_at=-math.inf)
+        return await _fetch_header(session, source, parse)
 
     key = (url, overviews, await session.version(url))
     try:
@@ -187,7 +195,7 @@ async def read_header(session: Session, source: Source, *, overviews: bool = Fal
     return header
 
 
-async def _fetch_header(session: Session, source: Source, *, overviews: bool) -> Header:
+async def _fetch_header(session: Session, source: Source, parse: Callable[..., Header]) -> Header:
     url, cap = source.url, session.transport.max_header_bytes
     length = min(HEADER_BYTES, cap)
     first = await session.read_first(url, length)
@@ -195,7 +203,7 @@ async def _fetch_header(session: Session, source: Source, *, overviews: bool) ->
     file.add(0, bytes(first.data))
     while True:
         try:
-            header = _parse(file, source, first.stamp, session.transport, overviews=overviews)
+            header = parse(file, first.stamp, read_at=time.monotonic())
         except MissingBytesError as gap:
             start = gap.start - gap.start % HEADER_BYTES  # what comes next may lie before it
             stop = min(max(gap.stop, start + length), file.total)
@@ -217,19 +225,27 @@ async def _fetch_header(session: Session, source: Source, *, overviews: bool) ->
 
 
 def _parse(
-    file: SparseBytes,
     source: Source,
-    stamp: tuple[str, ...],
     transport: Transport,
+    file: SparseBytes,
+    stamp: tuple[str, ...],
     *,
     overviews: bool,
+    read_at: float,
 ) -> Header:
     url, block_cap = source.url, transport.max_block_bytes
     check = partial(_check_image, source)
     layout = parse_header(file, url, check=check, block_cap=block_cap)
     reduced = parse_overviews(file, url, layout, block_cap=block_cap) if overviews else ()
+    tables = layout.offsets.tobytes() + layout.counts.tobytes()
     return Header(
-        layout=layout, total=file.total, stamp=stamp, overviews=reduced, marks=_marks(file)
+        layout=layout,
+        total=file.total,
+        stamp=stamp,
+        version=tell_version(url, stamp, file.total, tables),
+        overviews=reduced,
+        marks=_marks(file),
+        standing=Standing(read_at=read_at),
     )
 
 

@@ -47,6 +47,7 @@ STAGES = (
     "_mosaic",
     "_kernels",
     "_warp",
+    "_agreement",
     "_identity",
     "_source",
     "_fetch",

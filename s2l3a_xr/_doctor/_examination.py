@@ -232,7 +232,8 @@ async def _unnamed_header(session: Session, url: str) -> Header:
     reply = await session.read(url, 0, HEADER_BYTES)
     file = SparseBytes(reply.total)
     file.add(0, bytes(reply.data))
-    return Header(layout=parse_header(file, url), total=reply.total, stamp=reply.stamp)
+    layout = parse_header(file, url)
+    return Header(layout=layout, total=reply.total, stamp=reply.stamp, version="")
 
 
 async def _one_block(session: Session, prober: Prober, url: str, header: Header) -> Finding:

@@ -2,6 +2,7 @@
 
 from s2l3a_xr._transport._guard import check_host
 from s2l3a_xr._transport._hosts import asked_at
+from s2l3a_xr._transport._polite import working_for
 from s2l3a_xr._transport._probe import Peer, Probe, Prober
 from s2l3a_xr._transport._session import (
     Session,
@@ -28,4 +29,5 @@ __all__ = [
     "is_local",
     "passing_session",
     "run_with_session",
+    "working_for",
 ]

@@ -27,6 +27,10 @@ from s2l3a_xr._transport._tally import Tally, count_into
 _T = TypeVar("_T")
 
 
+_MOST_QUESTIONS = 4
+"""So many are asked of a cluster's scheduler at a time: each may take a connection to it."""
+
+
 class Session:
     """What one process holds for one `Transport`: connections and what was learnt.
 
@@ -44,6 +48,7 @@ class Session:
         self.http = RangeHTTPFileSystem(transport)
         # Twice the connections, so that some unpack while others receive, and no more pile up.
         self.slots = asyncio.Semaphore(2 * transport.max_connections)
+        self.questions = asyncio.Semaphore(_MOST_QUESTIONS)
         self.headers: SharedCache[Any] = SharedCache(64 * 2**20, lambda header: header.weight)
         self.blocks: SharedCache[bytes] = SharedCache(256 * 2**20, len)
         self.listings: SharedCache[Any] = SharedCache(4096)
