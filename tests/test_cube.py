@@ -247,6 +247,7 @@ def test_a_pickle_is_small_and_holds_no_connection(site):
         "request",
         "probe",
         "home",
+        "versions",
         "shape",
         "dtype",
     }
