@@ -56,7 +56,7 @@ ROWS = {
     44: (ONCE, "test_a_page_in_a_files_place_is_named_and_quoted"),
     45: (CHANGED, "test_a_mirror_with_another_etag_is_the_same_file",
          "test_a_mirror_with_other_tables_is_not",
-         "test_a_file_replaced_between_two_reads_is_told_and_read_when_opened_anew"),
+         "test_a_replaced_file_is_told_and_read_when_opened_anew"),
     46: ("test_one_connection_is_enough", "test_servers_that_keep_no_connection"),
     47: ("test_servers_that_keep_no_connection",),
     48: ("test_a_dead_proxy_is_named_without_its_password",

@@ -331,7 +331,7 @@ def test_what_is_gone_from_the_first_tile_comes_from_the_second(site, tmp_path, 
         da = open_area(site, ACROSS, missing="keep", transport=fresh)
 
 
-def test_a_file_replaced_between_two_reads_is_told_and_read_when_opened_anew(site, tmp_path, lay_file):
+def test_a_replaced_file_is_told_and_read_when_opened_anew(site, tmp_path, lay_file):
     old, new = pixels_of("32UPC"), pixels_of("32UPC")[::-1].copy()
     path = lay_file(tmp_path, old, at=AT["32UPC"])
     da = open_area(site, WITHIN, chunks=None)

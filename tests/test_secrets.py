@@ -8,10 +8,12 @@ import pickle
 import subprocess
 import sys
 import traceback
+import warnings
 
 import pytest
 import rasterio
 from click.testing import CliRunner
+from faultkinds import SPOILERS
 
 import s2l3a_xr
 from s2l3a_xr._archive import FolderArchive
@@ -72,6 +74,28 @@ def test_no_error_has_it_nor_what_it_comes_from(private, fresh_server, logged, k
     error = caught.value
     assert SECRET not in chain(error) + repr(error) + str(vars(error)) + logged.text
     assert SECRET.encode() not in pickle.dumps(error)
+
+
+@pytest.mark.parametrize("scope", ["listing", "header", "tile"])
+@pytest.mark.parametrize("kind", sorted(SPOILERS.keys() - {"none", "slow"}))
+@pytest.mark.usefixtures("short_pauses")
+def test_no_error_of_a_garbled_answer_has_it(fault_server, logged, kind, scope):
+    url = fault_server.url(kind, count=float("inf"), scope=scope, path="S2_L3A_WASP/files/")
+    place = url.replace("//", f"//me:{SECRET}@")
+    quick = s2l3a_xr.Transport(max_attempts=2, idle_timeout_s=0.3, give_up_s=1)
+    asked = {"time": "2021-05", "bands": "B4", "archive": place, "transport": quick}
+    told = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for goes_on in (True, False):
+            try:
+                da = s2l3a_xr.open_l3a(AOI, fail_on_error=not goes_on, **asked)
+                da.compute(scheduler="sync")
+                told.append(da.l3a.failures().to_csv())
+            except S2L3AError as exc:
+                told += [chain(exc), repr(exc), str(vars(exc)), str(pickle.dumps(exc))]
+    told += [str(w.message) for w in warned]
+    assert SECRET not in " ".join(told) + logged.text
 
 
 @pytest.mark.parametrize(
