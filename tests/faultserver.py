@@ -106,6 +106,8 @@ class FaultServer:
         Wait before each answer.
     bytes_per_s : float, optional
         Speed of the link that all connections share.
+    most_per_s : float, optional
+        Requests a second that are answered; the others get 429.
     tls : ssl.SSLContext, optional
         Speak https.
     """
@@ -118,6 +120,7 @@ class FaultServer:
         many: bool = False,
         latency_s: float = 0.0,
         bytes_per_s: float | None = None,
+        most_per_s: float | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.root, self.port, self.tls = Path(root), port, tls
@@ -129,6 +132,7 @@ class FaultServer:
         self._healed: set[str] = set()
         self._writers: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
         self._link_free_at = 0.0
+        self.most_per_s, self._bucket, self._filled_at = most_per_s, 1.0, time.monotonic()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
         self._ready, self._over = threading.Event(), asyncio.Event()
@@ -271,11 +275,22 @@ class FaultServer:
             return page(400, f"{exc}\n".encode())
         answer = right_answer(self.root, request, many=self.many)
         kind = book.choose(request) if token not in self._healed else None
+        if self.most_per_s is not None and not self._may_answer(self.most_per_s, entry.received):
+            kind = "s429"
         if kind not in {None, "none"}:
             entry.kind = kind
             answer = spoil(self.root, request, answer, str(kind))
         entry.status = 0 if answer.silent else answer.status
         return answer
+
+    def _may_answer(self, most_per_s: float, now: float) -> bool:
+        """Take a token from a bucket that holds those of half a second."""
+        filled = self._bucket + (now - self._filled_at) * most_per_s
+        self._bucket, self._filled_at = min(filled, max(1.0, most_per_s / 2)), now
+        if self._bucket < 1:
+            return False
+        self._bucket -= 1
+        return True
 
     def _controlled(self, method: str, path: str, query: dict[str, list[str]]) -> Answer:
         if path == "settings":

@@ -152,7 +152,7 @@ ENDLESS = {
 def test_what_never_ends_is_cut(kind, monkeypatch):
     """Row 17, with nobody else asking: by default after 10 s, three times, 25 s in all."""
     monkeypatch.setattr(_hosts, "_LEAST_WINDOW_S", 0.5)
-    settings = {"idle_timeout_s": 0.5, "connect_timeout_s": 0.25, "give_up_s": 1.25}
+    settings = {"idle_timeout_s": 0.5, "connect_timeout_s": 5, "give_up_s": 1.25}
     with Raw(*itertools.islice(ENDLESS[kind], 400), gap_s=0.02) as server:
         url = server.url
         started = time.monotonic()
@@ -160,10 +160,23 @@ def test_what_never_ends_is_cut(kind, monkeypatch):
             run_with_session(Transport(**settings), lambda s: s.read(url, 0, 90_000))
         assert time.monotonic() - started < 4
         assert len(server.asked) <= 3
+        assert all(later - before < 1.2 for before, later in itertools.pairwise(server.asked))
     assert re.search("bytes came in|no answer began|is silent", caught.value.reason)
     assert caught.value.url == url
     assert caught.value.byte_range == (0, 90_000)
     assert 1 <= caught.value.attempts <= 3
+
+
+def test_what_begins_late_is_no_drip(monkeypatch):
+    """Row 18: after its head a silence of less than the limit, then 30 kB a second."""
+    monkeypatch.setattr(_hosts, "_LEAST_WINDOW_S", 0.5)
+    size, silence = 45_000, [b""] * 16
+    head = LONG.replace(b"0-89999", b"0-%d" % (size - 1)) + b"Content-Length: %d\r\n\r\n" % size
+    with Raw(head, *silence, *[b"a" * 1500] * 30, gap_s=0.05) as server:
+        url = server.url
+        settings = Transport(idle_timeout_s=1.0, max_attempts=1)
+        reply = run_with_session(settings, lambda s: s.read(url, 0, size))
+    assert bytes(reply.data) == b"a" * size
 
 
 @pytest.mark.parametrize("count", [1, 16])

@@ -15,7 +15,7 @@ from faultserver import FaultServer
 
 from s2l3a_xr import FileChangedError, ReadError, S2L3AWarning, SelectionError, TransportError
 from s2l3a_xr._loop import gather
-from s2l3a_xr._transport import Transport, _hosts, _patience, run_with_session
+from s2l3a_xr._transport import Transport, _attempt, _hosts, _patience, run_with_session
 from s2l3a_xr._transport._redirects import is_kin, redirect_target
 from s2l3a_xr._transport._wish import PassingError, Wish
 
@@ -136,6 +136,58 @@ def test_a_host_that_only_fails_is_not_asked_by_each_request_to_the_end(site, mo
     assert not any(isinstance(end, ReadError) for end in settled(url, 16, idle_timeout_s=0.7)[0])
 
 
+def test_a_host_that_fails_on_is_asked_little_by_later_calls(site, monkeypatch):
+    """No failure is remembered: each call asks, and the first right answer is the end of it."""
+    monkeypatch.setattr(_hosts, "RECENT_S", 0.3)
+    url = site.url("s500", count=float("inf"), path="a.bin")
+    for call in range(3):
+        site.clear(url)
+        ends, taken = settled(url, 16, idle_timeout_s=0.7)
+        assert all(end.status == 500 for end in ends)
+        assert 16 <= len(site.log(url)) <= (16 * 8 if call == 0 else 16 + 3)
+        assert call == 0 or taken < 2
+    site.heal(url)
+    ends, _ = settled(url, 16, idle_timeout_s=0.7)
+    assert ends == [CONTENT[100 * i + 1 : 100 * i + 50] for i in range(16)]
+
+
+def test_a_host_that_serves_so_many_a_second_serves_all(tmp_path):
+    """Its 429 are no failures of what it refuses: it serves others meanwhile."""
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    count, most_per_s = 60, 20.0
+    with FaultServer(tmp_path, most_per_s=most_per_s) as limited:
+        url = limited.url(path="a.bin")
+        ends, taken = settled(url, count, max_attempts=4)
+        asked = [entry.status for entry in limited.log(url)]
+    assert ends == [CONTENT[100 * i + 1 : 100 * i + 50] for i in range(count)]
+    assert count / most_per_s - 1 < taken < 4 * count / most_per_s
+    assert asked.count(206) == count
+    assert asked.count(429) < 12 * count
+
+
+def test_a_burst_of_refusals_is_one_sign_and_a_right_answer_ends_them():
+    host = _hosts.Host("a", Transport())
+
+    def rest():
+        return max(0.0, host._open_again - time.monotonic())
+
+    begun = time.monotonic()
+    for _ in range(16):
+        host.refused(429, begun)
+    assert rest() == 0
+    for longest in (0.05, 0.1, 0.2):
+        for asked_at in (time.monotonic(), begun, begun):
+            host.refused(429, asked_at)
+        assert longest / 2 < rest() <= longest
+    host.succeeded()
+    before = host._open_again
+    host.refused(429, time.monotonic())
+    assert host._open_again == before
+    for _ in range(20):
+        host.refused(503, time.monotonic())  # it serves others: that is about this file alone
+    assert host._open_again == before
+
+
 def longest_pauses(monkeypatch, *faults, was_well):
     """Seconds from the first attempt to each further one, with the longest pauses."""
     now = [1000.0]
@@ -197,7 +249,7 @@ def test_waits_between_right_answers_are_no_end(site):
 
 
 def test_what_drips_while_others_advance_is_cut(site, monkeypatch):
-    monkeypatch.setattr(_hosts, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(_attempt, "PATIENCE_S", 0.5)
     slow, quick = site.url("drip", path="a.bin"), site.url(path="a.bin")
 
     async def work(session):
@@ -238,8 +290,8 @@ def test_what_drips_alone_ends_too(site, monkeypatch):
 
 
 def test_a_slow_link_is_borne_however_many_share_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(_hosts, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(_hosts, "PACE", 10_000_000)
+    monkeypatch.setattr(_attempt, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(_attempt, "PACE", 10_000_000)
     (tmp_path / "a.bin").write_bytes(CONTENT)
     with FaultServer(tmp_path, bytes_per_s=120_000) as site:
         url = site.url(path="a.bin")

@@ -18,8 +18,8 @@ from yarl import URL
 
 from s2l3a_xr._errors import TransportError, redact
 from s2l3a_xr._transport._answer import take_answer
+from s2l3a_xr._transport._attempt import Attempt
 from s2l3a_xr._transport._guard import GuardedResolver, check_host
-from s2l3a_xr._transport._hosts import Attempt
 from s2l3a_xr._transport._settings import Reply, Transport
 from s2l3a_xr._transport._tally import count
 from s2l3a_xr._transport._wish import PassingError, Wish
@@ -116,7 +116,7 @@ class Client:
                 allow_redirects=False,
                 proxy=proxy,
                 timeout=self.timeout(wish),
-                trace_request_ctx=address.authority.rpartition("@")[2].lower(),
+                trace_request_ctx=attempt,
             ) as response:
                 attempt.watch(response.content)
                 if response.status in _REDIRECTS and "Location" in response.headers:
@@ -188,7 +188,7 @@ class Client:
                 ),
                 cookie_jar=self._cookies,
                 headers={"User-Agent": _user_agent()},
-                trace_configs=[_counting()],
+                trace_configs=[_tracing()],
             )
             # Attempts are counted here: aiohttp would make a second one without a word.
             self._clients[only_public]._retry_connection = False  # noqa: SLF001 - no other way
@@ -318,12 +318,16 @@ def _proxy_error(
     return TransportError(msg, url=url, status=exc.status, hint=_PROXY_HINT)
 
 
-def _counting() -> aiohttp.TraceConfig:
+def _tracing() -> aiohttp.TraceConfig:
     async def opened(_: object, context: SimpleNamespace, __: object) -> None:
-        count(context.trace_request_ctx, "connections")
+        count(context.trace_request_ctx.host, "connections")
+
+    async def sent(_: object, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.sent()
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(opened)
+    trace.on_request_headers_sent.append(sent)
     return trace
 
 

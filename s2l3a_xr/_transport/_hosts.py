@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from s2l3a_xr._errors import TransportError
+from s2l3a_xr._transport._attempt import Attempt
 from s2l3a_xr._transport._polite import Crew, announced, working_for
 from s2l3a_xr._transport._settings import Transport
 from s2l3a_xr._transport._tally import count
@@ -24,9 +23,6 @@ RECENT_S = 10.0
 _WELL_S = 2.0
 """A host that gave something so short a time ago needs no rest."""
 
-PATIENCE_S, PACE = 20.0, 50_000
-"""A request may take 20 s and a second for each 50 kB, before its pace is looked at."""
-
 _TRICKLE, _DRIBBLE = 100, 10_000
 """Bytes a second below which a request drips: its own, and all of its host's together."""
 
@@ -35,7 +31,11 @@ _FAIR_SHARE = 0.1
 
 _LOOK_S = 0.5
 
-_TOO_MANY, _UNAVAILABLE = 429, 503
+TOO_MANY, _UNAVAILABLE = 429, 503
+_FEW_RETRIES = 3
+"""Of all requests together, where a host only failed at the call before."""
+
+_FIRST_REST_S, _LONGEST_REST_S = 0.05, 5.0
 _LEAST_WINDOW_S = 2.0
 """Paces are not judged over less."""
 
@@ -47,85 +47,6 @@ _BUSY_HINT = "try again later, or let Transport(max_retry_after_s=...) wait long
 
 asked_at: ContextVar[float] = ContextVar("asked_at", default=math.inf)
 """When the work that a request belongs to began."""
-
-
-class Attempt:
-    """One request on its way.
-
-    Parameters
-    ----------
-    size : int
-        Bytes asked for, 0 where nobody knows.
-    idle_s : float
-        Silence that is borne; its pace is measured over as long.
-    begins_s : float
-        An answer must begin within so many seconds.
-    scope : asyncio.Timeout
-        Ends it when it is rescheduled.
-    heard : callable
-        Called when an answer begins; returns the bytes that the host has sent so far.
-    """
-
-    __slots__ = (
-        "_content", "_heard", "_scope", "begins_at", "begins_s", "idle_s", "late_at",
-        "marked_at", "marks", "verdict",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        size: int,
-        idle_s: float,
-        begins_s: float,
-        scope: asyncio.Timeout,
-        heard: Callable[[], int],
-    ) -> None:
-        now = time.monotonic()
-        self._content: aiohttp.StreamReader | None = None
-        self._scope = scope
-        self._heard = heard
-        self.idle_s, self.begins_s, self.begins_at = idle_s, begins_s, now + begins_s
-        self.late_at = now + PATIENCE_S + size / PACE
-        self.marked_at, self.marks = now, (0, 0)
-        self.verdict: PassingError | TransportError | None = None
-
-    @property
-    def received(self) -> int:
-        """Bytes of the body so far."""
-        return 0 if self._content is None else self._content.total_bytes
-
-    def watch(self, content: aiohttp.StreamReader) -> None:
-        """Count the body of the answer that begins."""
-        self._content = content
-        self.mark(self._heard())
-
-    def mark(self, received: int) -> tuple[float, int, int]:
-        """Begin to measure its pace anew.
-
-        Parameters
-        ----------
-        received : int
-            Bytes that the host has sent so far, to all.
-
-        Returns
-        -------
-        tuple
-            Seconds since it was marked last, its own bytes and the host's in that time.
-        """
-        now, (own, all_of_it) = time.monotonic(), self.marks
-        span = now - self.marked_at, self.received - own, received - all_of_it
-        self.marked_at, self.marks = now, (self.received, received)
-        return span
-
-    @property
-    def has_begun(self) -> bool:
-        """Tell whether the answer has."""
-        return self._content is not None
-
-    def cut(self, verdict: PassingError | TransportError) -> None:
-        """End it at once."""
-        if self.verdict is None:
-            self.verdict = verdict
-            self._scope.reschedule(asyncio.get_running_loop().time())
 
 
 class Host:
@@ -157,6 +78,7 @@ class Host:
         self._given_up_at, self._is_doubtful = -math.inf, False
         self._verdict: tuple[str, str, int | None] = ("", "", None)
         self._success_at = -math.inf
+        self._refusals, self._refused_at = 0, -math.inf
         self._quota, self._spent_at = 2 * transport.max_attempts, -math.inf
         self._finished, self._seen = 0, 0
         self._timer: asyncio.TimerHandle | None = None
@@ -171,11 +93,16 @@ class Host:
         """Tell whether it answered rightly a short time ago."""
         return time.monotonic() - self._success_at < RECENT_S
 
+    def gave_since(self, moment: float) -> bool:
+        """Tell whether it answered rightly since then."""
+        return self._success_at > moment
+
     def succeeded(self) -> None:
         """Note a right answer."""
         self._success_at = time.monotonic()
         self._shut_at = None
         self._quota = 2 * self._transport.max_attempts
+        self._refusals = 0
 
     def heard(self) -> int:
         """Note that a byte came, and tell how many bodies had so far."""
@@ -186,7 +113,7 @@ class Host:
     def shut(self, pause_s: float, status: int | None) -> None:
         """Ask nothing for as long as the host announced, unless it does so without end."""
         now, longest_s = time.monotonic(), self._transport.max_retry_after_s
-        self.rest(min(pause_s, longest_s))
+        self._rest(min(pause_s, longest_s))
         if self._shut_at is None:
             self._shut_at = now
         if self._open_again - self._shut_at > _MOST_WAITS * longest_s:
@@ -194,11 +121,23 @@ class Host:
             self._shut_at, self._open_again = None, now
             self._give_up(f"only asks to wait, for {asked_s:.0f} s by now", _BUSY_HINT, status)
 
-    def is_busy(self, status: int | None) -> bool:
-        """Tell whether a status is about all requests."""
-        return status == _TOO_MANY or (status == _UNAVAILABLE and not self.is_alive)
+    def refused(self, status: int | None, asked_at: float) -> None:
+        """Rest where a host says again and again, and nothing else, that too much is asked.
 
-    def rest(self, pause_s: float) -> None:
+        Parameters
+        ----------
+        status : int or None
+            Of its answer, which announces no wait.
+        asked_at : float
+            When it was asked: what was on its way at the last refusal says nothing new.
+        """
+        is_about_all = status == TOO_MANY or (status == _UNAVAILABLE and not self.is_alive)
+        if is_about_all and asked_at > self._refused_at:
+            self._refused_at, self._refusals = time.monotonic(), self._refusals + 1
+            if self._refusals > 1:
+                self._rest(min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** (self._refusals - 2)))
+
+    def _rest(self, pause_s: float) -> None:
         """Ask nothing for a while, nor shall other workers of a cluster."""
         self._open_again = max(self._open_again, time.monotonic() + pause_s)
         if (crew := self._current_crew()) is not None:
@@ -216,7 +155,8 @@ class Host:
         """Tell whether a failed request may be tried again.
 
         Requests to a host that has had no success for a while share some retries, so that
-        each of many does not go through all of its own.
+        each of many does not go through all of its own. Where these were spent and nothing came
+        right since, later calls have but a few.
 
         Returns
         -------
@@ -224,10 +164,11 @@ class Host:
             False where the retries are spent.
         """
         now, asked = time.monotonic(), asked_at.get()
-        if now - max(self._success_at, asked) < RECENT_S:
+        if self._spent_at > self._success_at:
+            if asked > self._spent_at:  # somebody asks anew
+                self._quota, self._spent_at = _FEW_RETRIES, now
+        elif now - max(self._success_at, asked) < RECENT_S:
             return True
-        if self._quota == 0 and asked > self._spent_at:  # somebody asks anew
-            self._quota = 2 * self._transport.max_attempts
         if self._quota == 0:
             return False
         self._quota -= 1
@@ -268,8 +209,8 @@ class Host:
             attempt: Attempt | None = None
             try:
                 async with asyncio.timeout(None) as scope:
-                    begins_s = self._transport.connect_timeout_s + idle_s
-                    attempt = Attempt(size, idle_s, begins_s, scope, self.heard)
+                    sent_s = self._transport.connect_timeout_s
+                    attempt = Attempt(self.name, size, idle_s, sent_s, scope, self.heard)
                     self._begin(attempt)
                     try:
                         yield attempt
@@ -343,8 +284,11 @@ class Host:
         for attempt in self._live:
             if not attempt.has_begun:
                 if now > attempt.begins_at:
-                    msg = f"no answer began for {attempt.begins_s:g} s"
+                    msg = f"no answer began for {attempt.idle_s:g} s"
                     attempt.cut(PassingError(msg, kind="slow"))
+                continue
+            if not attempt.received:  # silence until then is looked at apart
+                attempt.mark(received)
                 continue
             if now - attempt.marked_at < max(attempt.idle_s, _LEAST_WINDOW_S):
                 continue

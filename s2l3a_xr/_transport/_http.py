@@ -240,10 +240,7 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
                     redact(url),
                     one_line(str(exc)),
                 )
-                host = self._hosts.of(trail[-1])
-                count(host.name, "retries")
-                if exc.pause_s is None and host.is_busy(exc.status):
-                    host.rest(pause_s)  # it says no time, but means everybody
+                count(self._hosts.of(trail[-1]).name, "retries")
                 await asyncio.sleep(pause_s)
                 wish = wish.rest()
             except ReadError as exc:
@@ -282,7 +279,9 @@ class RangeHTTPFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec is un
             try:
                 answer = await self.client.ask(url, wish, attempt, is_foreign=is_foreign)
             except PassingError as exc:
-                if exc.pause_s is not None:
+                if exc.pause_s is None:
+                    host.refused(exc.status, attempt.asked_at)
+                else:
                     host.shut(exc.pause_s, exc.status)
                 raise
         if isinstance(answer, Reply) and wish.known is not None and not host.has_warned:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 
-from s2l3a_xr._transport._hosts import Host
+from s2l3a_xr._transport._hosts import TOO_MANY, Host
 from s2l3a_xr._transport._settings import Transport
 from s2l3a_xr._transport._wish import PassingError, Wish
 
@@ -19,8 +20,6 @@ _SHORT_PAUSE_S, _LONGEST_SHORT_PAUSE_S = 0.01, 0.5
 """Where the host serves others well."""
 
 _LONGEST_GARBLED_PAUSE_S = 0.25
-
-_TOO_MANY = 429
 
 _SHORTS, _SHORT_BYTES = 64, 2**14
 """Pieces in which a range may come, and one more for each so many bytes."""
@@ -40,7 +39,9 @@ class Patience:
     def __init__(self, transport: Transport, wish: Wish) -> None:
         self.attempts = 0
         self._most = transport.max_attempts
-        self._refusals = 0
+        self._refusals, self._spared = 0, 0
+        self._begun_at = self._refused_at = time.monotonic()
+        self._longest_s = transport.max_retry_after_s
         self._counts: Counter[str] = Counter()
         self._shorts = _SHORTS + wish.size // _SHORT_BYTES
 
@@ -60,11 +61,15 @@ class Patience:
             Seconds; None where no further attempt is worth it.
         """
         kind = fault.kind
+        if self._is_spared(fault, host):
+            self._spared += 1
+            return self._pause(fault, host)
         self._counts[kind] += 1
         if kind == "short":  # a success in part
             self.attempts -= 1
             return 0.0 if self._counts[kind] <= self._shorts else None
-        if self.attempts >= self._most or self._counts[kind] >= _TRIES.get(kind, self._most):
+        tried, most = self.attempts - self._spared, _TRIES.get(kind, self._most)
+        if tried >= self._most or self._counts[kind] >= most:
             return None
         if kind == "connect" and self.attempts >= _CONNECT_TRIES and not host.is_alive:
             return None
@@ -72,12 +77,19 @@ class Patience:
             return None
         return self._pause(fault, host)
 
+    def _is_spared(self, fault: PassingError, host: Host) -> bool:
+        """Tell whether a host only refuses since it serves others: that counts as no attempt."""
+        if fault.status != TOO_MANY:
+            return False
+        before, self._refused_at = self._refused_at, time.monotonic()
+        return host.gave_since(before) and self._refused_at - self._begun_at < self._longest_s
+
     def _pause(self, fault: PassingError, host: Host) -> float:
         # A host that serves others well needs no rest, unless it says so; one fault is no sign.
         count, is_quick = self.attempts, fault.kind in {"fault", "nonsense"}
         if fault.kind == "garbled":  # bytes too many of an answer may spoil this one, or the next
             return _jitter(_SHORT_PAUSE_S, count, _LONGEST_GARBLED_PAUSE_S)
-        if fault.status == _TOO_MANY:
+        if fault.status == TOO_MANY:
             count = self._refusals = self._refusals + 1
         elif is_quick and (host.is_well or count == 1):
             return _jitter(_SHORT_PAUSE_S, count, _LONGEST_SHORT_PAUSE_S)
