@@ -12,6 +12,9 @@ import pytest
 
 from s2l3a_xr._sample import SampleServer, StacSite, build_sample_archive
 
+SERVED = "http://127.0.0.1:8000"
+"""Where examples expect ``s2l3a serve-sample``."""
+
 
 @pytest.fixture(scope="session")
 def sample_root() -> Path:
@@ -30,6 +33,18 @@ def sample_server(sample_root: Path) -> Iterator[SampleServer]:
 def sample_archive_url(sample_server: SampleServer) -> str:
     """Give the base URL of the sample archive, as `archive=` wants it."""
     return sample_server.url
+
+
+@pytest.fixture(autouse=True)
+def _example_place(request: pytest.FixtureRequest) -> None:
+    """Run examples in a folder of their own, and against the run's server."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+    for example in request.node.dtest.examples:
+        if SERVED in example.source:
+            origin = request.getfixturevalue("sample_server").origin
+            example.source = example.source.replace(SERVED, origin)
 
 
 @pytest.fixture

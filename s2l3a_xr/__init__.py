@@ -19,8 +19,11 @@ Settings: `Transport` for the network, `StacArchive` for another STAC API;
 `S2L3AError`, every warning a `S2L3AWarning`; for bug reports there is
 `show_versions`.
 
+The examples read the sample archive: ``s2l3a serve-sample`` in another window
+makes it and serves it at the address that they name.
+
 >>> import s2l3a_xr
->>> archive = getfixture("sample_archive_url")  # the sample archive's server
+>>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
 >>> aoi = (11.68, 51.94, 11.76, 51.99)
 >>> da = s2l3a_xr.open_l3a(aoi, years=2021, months=[5, 6], archive=archive)
 >>> da.dims, str(da.dtype)

@@ -77,7 +77,7 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi = (11.68, 51.94, 11.70, 51.96)
         >>> da = open_l3a(aoi, time="2021-06", bands=["B6", "B7"], archive=archive)
         >>> da.l3a.plan().attrs["summary"]
@@ -115,7 +115,7 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> len(da.compute().l3a.failures())
         0
@@ -148,7 +148,7 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi = (11.681, 51.941, 11.699, 51.959)
         >>> da = open_l3a(aoi, time="2021-05", bands="B4", archive=archive)
         >>> table = da.compute().l3a.requests()
@@ -203,9 +203,9 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> [path.name for path in da.l3a.to_geotiff(getfixture("tmp_path"), progress=False)]
+        >>> [path.name for path in da.l3a.to_geotiff("out", progress=False)]
         ['s2_l3a_20210515_blue.tif', 's2_l3a_20210515_green.tif', ...]
         """
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
@@ -229,7 +229,7 @@ class L3AAccessor(MaskMethods, PictureMethods):
         progress: bool = True,
         max_bytes: float | None = 20_000_000_000,
         storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> Any:  # noqa: ANN401 - as it was given
         """Write a Zarr store, or go on with one, see `s2l3a_xr.to_zarr`.
 
         Parameters
@@ -247,6 +247,11 @@ class L3AAccessor(MaskMethods, PictureMethods):
         storage_options : mapping, optional
             For fsspec, where the store is a URL.
 
+        Returns
+        -------
+        Path, str or zarr.abc.store.Store
+            The folder, or the URL or store as it was given.
+
         Raises
         ------
         ExportError
@@ -258,13 +263,14 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> da.l3a.to_zarr(getfixture("tmp_path") / "l3a.zarr", progress=False)
+        >>> da.l3a.to_zarr("l3a.zarr", progress=False).name
+        'l3a.zarr'
         """
         from s2l3a_xr._zarr import to_zarr  # noqa: PLC0415 - heavy, loaded when used
 
-        to_zarr(
+        return to_zarr(
             self._da,
             store,
             chunks=chunks,
@@ -314,9 +320,9 @@ class L3AAccessor(MaskMethods, PictureMethods):
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> [path.name for path in da.l3a.to_cog(getfixture("tmp_path"), progress=False)]
+        >>> [path.name for path in da.l3a.to_cog("out", progress=False)]
         ['s2_l3a_20210515_blue.tif', 's2_l3a_20210515_green.tif', ...]
         """
         from s2l3a_xr._cog import to_cog  # noqa: PLC0415 - heavy, loaded when used
@@ -358,9 +364,9 @@ class L3AAccessor(MaskMethods, PictureMethods):
         --------
         >>> import xarray as xr
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> path = da.l3a.save_request(getfixture("tmp_path") / "request.json")
+        >>> path = da.l3a.save_request("request.json")
         >>> list(xr.open_dataset(path, engine="s2l3a"))
         ['B2', 'B3', 'B4', 'B8']
         """

@@ -54,7 +54,7 @@ class L3ADatasetAccessor:
         Examples
         --------
         >>> import xarray as xr
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> ds = xr.open_dataset(
         ...     (11.68, 51.94, 11.70, 51.96), engine="s2l3a", chunks={},
         ...     time="2021-05", bands=["red", "nir"], archive=archive, mask_and_scale=False,
@@ -105,7 +105,7 @@ class L3ADatasetAccessor:
         Examples
         --------
         >>> import xarray as xr
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
         >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
         >>> {"url", "start", "bytes"} <= {*ds.l3a.plan().columns}
@@ -131,7 +131,7 @@ class L3ADatasetAccessor:
         Examples
         --------
         >>> import xarray as xr
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
         >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
         >>> len(ds.compute().l3a.failures())
@@ -172,10 +172,10 @@ class L3ADatasetAccessor:
         Examples
         --------
         >>> import xarray as xr
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
         >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
-        >>> len(ds.l3a.to_geotiff(getfixture("tmp_path"), progress=False))
+        >>> len(ds.l3a.to_geotiff("out", progress=False))
         4
         """
         from s2l3a_xr._export import to_geotiff  # noqa: PLC0415 - heavy, loaded when used
@@ -205,10 +205,10 @@ class L3ADatasetAccessor:
         Examples
         --------
         >>> import xarray as xr
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi, wishes = (11.68, 51.94, 11.7, 51.96), {"time": "2021-05", "archive": archive}
         >>> ds = xr.open_dataset(aoi, engine="s2l3a", chunks={}, **wishes)
-        >>> ds.l3a.save_request(getfixture("tmp_path") / "request.json").name
+        >>> ds.l3a.save_request("request.json").name
         'request.json'
         """
         bands = self._bands()

@@ -49,7 +49,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi = (11.68, 51.94, 11.76, 51.99)
         >>> da = open_l3a(aoi, time="2021-04", bands="B4", archive=archive)
         >>> table = da.l3a.quality()
@@ -92,7 +92,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> aoi = (11.68, 51.94, 11.76, 51.99)
         >>> da = open_l3a(aoi, time="2021-04/2021-05", bands="B4", archive=archive)
         >>> da.l3a.select_clear(0.1).sizes["time"]
@@ -120,7 +120,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> da.l3a.flags().attrs["flag_meanings"]
         'nodata cloud snow water land'
@@ -146,7 +146,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> da.l3a.weights().dtype
         dtype('float32')
@@ -178,7 +178,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> da.l3a.dates().dtype
         dtype('<M8[ns]')
@@ -204,7 +204,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> da.l3a.ndvi().attrs["long_name"]
         'Normalized Difference Vegetation Index'
@@ -239,7 +239,7 @@ class MaskMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> da.l3a.index("EVI").attrs["long_name"]
         'Enhanced Vegetation Index'

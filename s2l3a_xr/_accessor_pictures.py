@@ -56,7 +56,7 @@ class PictureMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> image = da.l3a.rgb(stretch=(0, 0.2))
         >>> image.dims, image.dtype
@@ -103,7 +103,7 @@ class PictureMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
         >>> figure = da.l3a.plot_rgb("nir", share=False)
         >>> figure.axes[0].get_title()
@@ -156,9 +156,9 @@ class PictureMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> da.l3a.quicklook(getfixture("tmp_path") / "months.png", share=False).name
+        >>> da.l3a.quicklook("months.png", share=False).name
         'months.png'
         """
         try:
@@ -200,9 +200,9 @@ class PictureMethods:
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> da.l3a.explore().save(getfixture("tmp_path") / "months.html")
+        >>> da.l3a.explore().save("months.html")
         """
         try:
             from s2l3a_xr._explore import explore  # noqa: PLC0415 - matplotlib is an extra

@@ -40,7 +40,7 @@ class L3ABackendEntrypoint(BackendEntrypoint):
     Examples
     --------
     >>> import xarray as xr
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> ds = xr.open_dataset(
     ...     (11.68, 51.94, 11.76, 51.99), engine="s2l3a", chunks={},
     ...     years=2021, months=[5, 6], bands=["B4", "B8"], archive=archive,

@@ -93,10 +93,10 @@ def to_cog(
     Examples
     --------
     >>> from s2l3a_xr import open_l3a
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> aoi = (11.68, 51.94, 11.76, 51.99)
     >>> da = open_l3a(aoi, time="2021-05", bands=["red", "nir"], archive=archive)
-    >>> [path.name for path in to_cog(da, getfixture("tmp_path"), together=True, progress=False)]
+    >>> [path.name for path in to_cog(da, "out", together=True, progress=False)]
     ['s2_l3a_20210515.tif']
     """
     _check_libraries()

@@ -107,9 +107,9 @@ def to_geotiff(
     Examples
     --------
     >>> from s2l3a_xr import open_l3a
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> da = open_l3a((11.68, 51.94, 11.76, 51.99), time="2021-05", bands="B4", archive=archive)
-    >>> [path.name for path in to_geotiff(da, getfixture("tmp_path"), progress=False)]
+    >>> [path.name for path in to_geotiff(da, "out", progress=False)]
     ['s2_l3a_20210515_red.tif']
     """
     if profile not in PROFILES:

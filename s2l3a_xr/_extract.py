@@ -132,7 +132,7 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     Examples
     --------
     >>> import geopandas as gpd, shapely
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> fields = gpd.GeoSeries(
     ...     [shapely.box(11.70, 51.95, 11.705, 51.953), shapely.Point(11.72, 51.96)],
     ...     index=["field", "point"], crs="EPSG:4326",

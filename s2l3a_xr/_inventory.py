@@ -65,7 +65,7 @@ class Inventory:
 
     Examples
     --------
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> from s2l3a_xr import search_l3a
     >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
     >>> found.tiles, len(found), found.available
@@ -133,7 +133,7 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
         >>> found.url(found.cells[0], 0)
@@ -158,7 +158,7 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
         >>> found.to_dataframe()["band"].tolist()
@@ -195,7 +195,7 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
         >>> found.to_geodataframe().loc[0, ["tile", "month", "status"]].tolist()
@@ -223,10 +223,10 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
-        >>> found.plot().figure.savefig(getfixture("tmp_path") / "tiles.png")
+        >>> found.plot().figure.savefig("tiles.png")
         """
         return plot_tiles(self.to_geodataframe(), self._area(), ax)
 
@@ -250,10 +250,10 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
-        >>> found.explore().save(getfixture("tmp_path") / "tiles.html")
+        >>> found.explore().save("tiles.html")
         """
         return explore_tiles(self.to_geodataframe(), self._area(), **options)
 
@@ -282,11 +282,10 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-        >>> folder = getfixture("tmp_path")
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import open_l3a, search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
-        >>> pinned = found.save(folder / "inventory.json")
+        >>> pinned = found.save("inventory.json")
         >>> da = open_l3a(inventory=pinned)  # or Inventory.load(pinned)
         """
         return write_pin(path, {fact.name: getattr(self, fact.name) for fact in fields(self)})
@@ -312,10 +311,10 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
-        >>> again = Inventory.load(found.save(getfixture("tmp_path") / "inventory.json"))
+        >>> again = Inventory.load(found.save("inventory.json"))
         >>> again.available == found.available
         True
         """
@@ -331,7 +330,7 @@ class Inventory:
 
         Examples
         --------
-        >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+        >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> from s2l3a_xr import search_l3a
         >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
         >>> found.summary().splitlines()[3]

@@ -104,13 +104,12 @@ def save_archive(
 
     Examples
     --------
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-    >>> folder = getfixture("tmp_path")
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> from s2l3a_xr import open_l3a, search_l3a
     >>> aoi = (11.68, 51.94, 11.70, 51.96)
     >>> found = search_l3a(aoi, time="2021-05", bands=["B4"], archive=archive)
-    >>> mirror = save_archive(found, folder / "mirror", progress=False)
-    >>> da = open_l3a(aoi, time="2021-05", bands=["B4"], archive=folder / "mirror")
+    >>> mirror = save_archive(found, "mirror", progress=False)
+    >>> da = open_l3a(aoi, time="2021-05", bands=["B4"], archive="mirror")
     """
     if not isinstance(inventory, Inventory):
         inventory = Inventory.load(inventory)

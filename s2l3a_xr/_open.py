@@ -192,7 +192,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
 
     Examples
     --------
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> da = open_l3a(
     ...     (11.68, 51.94, 11.76, 51.99), years=2021, months=[4, 5], bands=["B4"], archive=archive
     ... )

@@ -73,7 +73,7 @@ def search_l3a(
 
     Examples
     --------
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> search_l3a((11.7, 51.9, 11.8, 52.0), years=2021, months="3-5", archive=archive).available
     12
     """

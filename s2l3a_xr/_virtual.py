@@ -93,11 +93,10 @@ def to_virtual(
     --------
     >>> import xarray as xr
     >>> from s2l3a_xr import search_l3a
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
-    >>> folder = getfixture("tmp_path")
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> aoi = (11.68, 51.94, 11.70, 51.96)
     >>> found = search_l3a(aoi, time="2021-05", bands=["B4"], archive=archive)
-    >>> refs = to_virtual(found, folder / "refs.parquet", progress=False)
+    >>> refs = to_virtual(found, "refs.parquet", progress=False)
     >>> options = {
     ...     "fo": str(refs), "remote_protocol": "http", "remote_options": {"asynchronous": True}
     ... }

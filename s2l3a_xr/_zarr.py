@@ -83,7 +83,7 @@ def to_zarr(
     progress: bool = True,
     max_bytes: float | None = MAX_BYTES,
     storage_options: Mapping[str, Any] | None = None,
-) -> None:
+) -> Any:  # noqa: ANN401 - as it was given
     """Write an array to a Zarr store, and go on with one that was interrupted.
 
     Arrays and their coordinates are laid out first, then pixels are written in regions of whole
@@ -112,6 +112,11 @@ def to_zarr(
     storage_options : mapping, optional
         For fsspec, where the store is a URL.
 
+    Returns
+    -------
+    Path, str or zarr.abc.store.Store
+        The folder, or the URL or store as it was given.
+
     Raises
     ------
     ExportError
@@ -131,10 +136,9 @@ def to_zarr(
     --------
     >>> import xarray as xr
     >>> from s2l3a_xr import open_l3a
-    >>> archive = getfixture("sample_archive_url")  # a server with the sample archive
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> da = open_l3a((11.68, 51.94, 11.76, 51.99), time="2021-05", archive=archive)
-    >>> folder = getfixture("tmp_path") / "l3a.zarr"
-    >>> to_zarr(da, folder, progress=False)
+    >>> folder = to_zarr(da, "l3a.zarr", progress=False)
     >>> ds = xr.open_zarr(folder, decode_coords="all", mask_and_scale=False)
     >>> bool((ds["s2_l3a"] == da).all())
     True
@@ -166,6 +170,7 @@ def to_zarr(
         ]
         run_counted(tasks, unit="region", shown=progress, done=len(every) - len(todo))
         _finish(journal)
+    return store if place.folder is None else place.folder
 
 
 def _take_store(store: Any, options: Mapping[str, Any] | None) -> Place:  # noqa: ANN401
