@@ -14,7 +14,7 @@ import click
 
 from s2l3a_xr import __version__
 from s2l3a_xr._cli_doctor import doctor, versions
-from s2l3a_xr._cli_export import export_as, export_options, folder_of
+from s2l3a_xr._cli_export import export_as, export_options, folder_of, name_written
 from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
@@ -119,7 +119,9 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     click.echo(_as_json(inventory) if as_json else printable(repr(inventory)))
 
 
-@main.command(cls=GroupedCommand, epilog=_EXITS)
+@main.command(
+    cls=GroupedCommand, epilog=_EXITS, short_help="Write AOI to GeoTIFFs, COGs or a Zarr store."
+)
 @click.argument("places", nargs=-1, metavar="AOI OUT")
 @option(
     "Selection",
@@ -230,8 +232,8 @@ def download(
         **masks,
     )
     da = da.isel(band=slice(len(bands)))  # FLG may have been read for its masks alone
-    for path in export_as(form, da, out, yes=yes, progress=not quiet, **options):
-        click.echo(path)
+    paths = export_as(form, da, out, yes=yes, progress=not quiet, **options)
+    name_written(paths, began, quiet=quiet)
     if smaller is not None:
         click.echo(write_area(smaller, beside / _SMALLER))
     if keep_going:

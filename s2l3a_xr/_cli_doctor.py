@@ -12,7 +12,9 @@ _EXITS = """\b
 Exit codes: 0 pixels can be read from there; 1 they can't; 2 that is no address."""
 
 
-@click.command(cls=GroupedCommand, epilog=_EXITS)
+@click.command(
+    cls=GroupedCommand, epilog=_EXITS, short_help="Say how a server behaves for reading from it."
+)
 @click.argument("url", required=False, default="")
 @network_options
 @option("Output", "--json", "as_json", is_flag=True, help="One JSON object instead of a table.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,3 +138,25 @@ def export_as(
         return [str(path) for path in paths]
 
     return within_limit(write, yes=yes)
+
+
+def name_written(paths: Sequence[str], began: datetime, *, quiet: bool) -> None:
+    """Name what an export is made of, and say how much of it was there already.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files, or the store.
+    began : datetime
+        When it began.
+    quiet : bool
+        Whether the names are enough.
+    """
+    for path in paths:
+        click.echo(path)
+    if quiet:
+        return
+    files = [Path(path) for path in paths]
+    old = sum(f.is_file() and f.stat().st_mtime < began.timestamp() for f in files)
+    if old:
+        click.echo(f"{old} of {len(files)} files were complete already and were left.", err=True)

@@ -80,9 +80,11 @@ def quicklook(
 
     try:
         from s2l3a_xr._plot import quicklook as draw  # noqa: PLC0415 - matplotlib is an extra
+        from s2l3a_xr._plot import take_picture_path  # noqa: PLC0415 - the same
     except ImportError as exc:
         msg = 'pictures need matplotlib: pip install "s2l3a_xr[plot]"'
         raise click.ClickException(msg) from exc
+    take_picture_path(out)
     wanted: str | list[str] = [name.strip() for name in bands.split(",")]
     if len(wanted) == 1:
         wanted = wanted[0]

@@ -30,6 +30,7 @@ from s2l3a_xr._jobs import (
     watch_failures,
     without_nan,
 )
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import Raster, as_cube, raster_of
@@ -43,6 +44,7 @@ _SAID = "S2L3A content {} pixels {}"
 _SAYS = re.compile(r"S2L3A content ([0-9a-f]{32}|-{32}) pixels ([0-9a-f]{8}|-{8})")
 
 
+@knows_keywords
 def to_cog(
     da: xr.DataArray,
     directory: str | os.PathLike[str],

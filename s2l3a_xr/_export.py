@@ -33,6 +33,7 @@ from s2l3a_xr._jobs import (
     watch_failures,
     without_nan,
 )
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._pieces import Piece, cut_plane, drop_pieces, has_piece, join_pieces, write_piece
 from s2l3a_xr._progress import run_counted
@@ -44,6 +45,7 @@ PIECE_PX = 8192
 """As automatic chunks: 134 MB of int16."""
 
 
+@knows_keywords
 def to_geotiff(
     da: xr.DataArray,
     directory: str | os.PathLike[str],

@@ -23,6 +23,7 @@ from s2l3a_xr._features import EQUAL_AREA, area_around, read_features, some_of
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
 from s2l3a_xr._footprint import Method, check_method
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._labels import attrs_of, dates_of
 from s2l3a_xr._open import months_to_keep, take_settled, with_flags
 from s2l3a_xr._product import BANDS, QUANTIFICATION, Band, band_names, resolve_bands
@@ -47,6 +48,7 @@ _BYTES_OF_A_PIXEL = 16
 """What a pixel takes more for each band and month while it is summarised."""
 
 
+@knows_keywords
 def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say
     geometries: AoiLike,
     stats: str | Iterable[str] = ("mean", "std", "count"),

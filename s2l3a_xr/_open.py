@@ -22,6 +22,7 @@ from s2l3a_xr._errors import (
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._labels import label_request
 from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
@@ -49,6 +50,7 @@ _FEW_PX = 2**16
 _POLICIES = ("warn", "keep", "raise")
 
 
+@knows_keywords
 def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want to say
     aoi: AoiLike | None = None,
     *,

@@ -264,10 +264,7 @@ def quicklook(
     ExportError
         The picture can't be written, or its name does not end in ``.png``.
     """
-    target = take_path(path, "the picture's path", ExportError)
-    if target.suffix.lower() != ".png":  # else a slip of the pen replaces an AOI file by a picture
-        msg = f"the picture's path {str(target)!r} must end in .png: pictures are PNG files."
-        raise ExportError(msg)
+    target = take_picture_path(path)
     make_folder(target.parent)
     figure = Figure()
     FigureCanvasAgg(figure)
@@ -284,4 +281,29 @@ def quicklook(
     dpi = float(np.clip(thin(da, panel_px).sizes["x"] / _PANEL_INCHES, *_DPI))
     with whole_file(target) as place:
         figure.savefig(place, format="png", dpi=dpi)
+    return target
+
+
+def take_picture_path(path: str | os.PathLike[str]) -> Path:
+    """Check where a picture goes.
+
+    Parameters
+    ----------
+    path : str or path
+        As the user gave it.
+
+    Returns
+    -------
+    pathlib.Path
+        The same.
+
+    Raises
+    ------
+    ExportError
+        It does not end in ``.png``.
+    """
+    target = take_path(path, "the picture's path", ExportError)
+    if target.suffix.lower() != ".png":  # else a slip of the pen replaces an AOI file by a picture
+        msg = f"the picture's path {str(target)!r} must end in .png: pictures are PNG files."
+        raise ExportError(msg)
     return target

@@ -9,6 +9,7 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import AoiWarning, warn_user
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._mirror import ask_records
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._selection import Numbers, select_months
@@ -18,6 +19,7 @@ from s2l3a_xr._transport import Transport, run_with_session
 DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 
 
+@knows_keywords
 def search_l3a(
     aoi: AoiLike,
     *,

@@ -32,6 +32,7 @@ from s2l3a_xr._journal import (
     find_journal,
     mark_laid,
 )
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import as_cube
@@ -74,6 +75,7 @@ class _Region:
     sources: tuple[tuple[str, str] | None, ...]
 
 
+@knows_keywords
 def to_zarr(
     da: xr.DataArray,
     store: Any,  # noqa: ANN401 - path, URL or a store

@@ -12,6 +12,7 @@ import s2l3a_xr
 
 PACKAGE = Path(s2l3a_xr.__file__).parent
 STAGES = (
+    "_keywords",
     "_errors",
     "_paths",
     "_disk",

@@ -64,6 +64,24 @@ def test_download_writes_files_and_prints_their_paths(run, server, tmp_path):
     assert not again.stderr
 
 
+def test_download_says_what_was_there(run, server, tmp_path):
+    words = ("download", BOUNDS, tmp_path, "--time", "2021-05", "--archive", server.url)
+    assert "complete already" not in run(*words, "--bands", "B4,B8").stderr
+    shown = run(*words, "--bands", "B2,B4,B8")
+    assert "2 of 3 files were complete already and were left." in shown.stderr
+    assert len(shown.stdout.split()) == 3
+    assert "complete already" not in run(*words, "--bands", "B4", "--quiet").stderr
+
+
+def test_a_picture_of_another_kind_is_refused_before_anything_is_asked(run, server, tmp_path):
+    server.clear_log()
+    shown = run("quicklook", BOUNDS, tmp_path / "a.jpg", "--time", "2021-05",
+                "--archive", server.url)  # fmt: skip
+    assert shown.exit_code == 2
+    assert "must end in .png" in shown.output
+    assert not server.log
+
+
 @pytest.mark.parametrize("name", ["found.json", "found.parquet"])
 def test_download_of_what_search_has_kept(run, server, tmp_path, name):
     saved = tmp_path / name

@@ -1,0 +1,39 @@
+"""Help with keywords that are spelt otherwise."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def knows_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Have a function name the keyword that was probably meant.
+
+    Parameters
+    ----------
+    function : callable
+        Takes keywords by name alone.
+
+    Returns
+    -------
+    callable
+        The same, but for its ``TypeError``.
+    """
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for name in kwargs.keys() - known.keys():
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
+            msg = f"{function.__name__}() has no keyword {name!r}; {hint}"
+            raise TypeError(msg)
+        return function(*args, **kwargs)
+
+    return checked
