@@ -12,6 +12,7 @@ import xarray as xr
 
 from s2l3a_xr._accessor_masks import MaskMethods
 from s2l3a_xr._accessor_pictures import PictureMethods
+from s2l3a_xr._menu import Menu
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @xr.register_dataarray_accessor("l3a")
-class L3AAccessor(MaskMethods, PictureMethods):
+class L3AAccessor(Menu, MaskMethods, PictureMethods):
     """Methods of arrays from `open_l3a`, reached as ``da.l3a``.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._menu import Menu
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ _WRITING = ("_FillValue", "dtype", "scale_factor", "grid_mapping")
 
 
 @xr.register_dataset_accessor("l3a")
-class L3ADatasetAccessor:
+class L3ADatasetAccessor(Menu):
     """Methods of Datasets from ``xr.open_dataset(engine="s2l3a")``, reached as ``ds.l3a``.
 
     Parameters
@@ -27,6 +28,8 @@ class L3ADatasetAccessor:
     ds : xarray.Dataset
         With a variable for each band.
     """
+
+    _shown_as = "ds.l3a"
 
     def __init__(self, ds: xr.Dataset) -> None:
         self._ds = ds

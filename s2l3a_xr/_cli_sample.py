@@ -62,6 +62,12 @@ def demo(out: Path) -> None:
     click.echo(f"Look at {picture}." if picture else hint)
 
 
+_EXTENT = (
+    "It has tiles 32UPC, 32UQC and 33UUT of March to October 2021 but July, all bands and masks,\n"
+    "with pixels at lon 11.6 to 12.4, lat 51.8 to 52.1."
+)
+
+
 @click.command("serve-sample")
 @click.option("--port", default=8000, show_default=True, help="0 takes any free one.")
 @click.option("--latency", default=0.0, show_default=True, help="Seconds before each answer.")
@@ -76,7 +82,8 @@ def serve_sample(port: int, latency: float) -> None:
             port=port,
             latency_s=latency,
             ready=lambda url: click.echo(
-                f"Serving {url} (Ctrl-C ends it); pass it as --archive. For example:\n"
+                f"Serving {url} (Ctrl-C ends it); pass it as --archive.\n"
+                f"{_EXTENT} For example:\n"
                 f"s2l3a search 11.68,51.94,11.76,51.99 --archive {url}"
             ),
         )

@@ -97,6 +97,7 @@ STAGES = (
     "_explore",
     "_doctor",
     "_versions",
+    "_menu",
     "_accessor_masks",
     "_accessor_pictures",
     "_accessor_dataset",

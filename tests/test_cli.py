@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 import s2l3a_xr
 from s2l3a_xr._cli import main
+from s2l3a_xr._cli_sample import _EXTENT
 
 BOUNDS = "11.68,51.94,11.74,51.98"
 
@@ -62,6 +64,18 @@ def test_download_writes_files_and_prints_their_paths(run, server, tmp_path):
     again = run(*words, "--quiet")
     assert again.exit_code == 0
     assert not again.stderr
+
+
+def test_the_sample_is_where_it_says(server):
+    west, east, south, north = map(float, re.findall(r"\b\d\d\.\d\b", _EXTENT))
+    inside = s2l3a_xr.open_l3a(
+        (west + 0.02, south + 0.02, east - 0.06, north - 0.02), time="2021-05", bands="B4",
+        archive=server.url, resolution=320,
+    )  # fmt: skip
+    assert float((inside != -10000).mean()) > 0.85  # the box is no rectangle of the grid
+    found = s2l3a_xr.search_l3a((west, south, east, north), years=2021, archive=server.url)
+    assert all(tile in _EXTENT for tile in found.tiles)
+    assert [month for _, month in found.months] == [3, 4, 5, 6, 8, 9, 10]
 
 
 def test_download_says_what_was_there(run, server, tmp_path):

@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 
 import pytest
+import xarray as xr
 
 import s2l3a_xr
 
@@ -18,6 +19,23 @@ def test_all_is_the_public_namespace():
     }
     assert len(set(s2l3a_xr.__all__)) == len(s2l3a_xr.__all__)
     assert public == set(s2l3a_xr.__all__) - {"__version__"}
+
+
+def test_a_near_keyword_is_named():
+    for name, meant in (("month", "months"), ("band", "bands"), ("chunk", "chunks")):
+        with pytest.raises(TypeError, match=rf"no keyword '{name}'; did you mean '{meant}'\?"):
+            s2l3a_xr.open_l3a((11.7, 51.9, 11.8, 52.0), **{name: 5})
+    with pytest.raises(TypeError, match=r"no keyword 'quux'; it has aoi, years, months"):
+        s2l3a_xr.search_l3a((11.7, 51.9, 11.8, 52.0), quux=5)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(xr.DataArray([0]), "da"), (xr.Dataset(), "ds")])
+def test_accessors_show_what_they_can_do(owner, name):
+    first, *lines = repr(owner.l3a).splitlines()
+    assert first == f"<{name}.l3a of s2l3a_xr>"
+    public = [method for method in dir(owner.l3a) if not method.startswith("_")]
+    assert [line.split()[0] for line in lines] == public
+    assert all(len(line.split()) > 3 for line in lines)
 
 
 def test_version_is_the_installed_one():
