@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import warnings
@@ -20,6 +22,9 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 """Blocks called "python internet" are for readers alone."""
+
+SHOWN = re.compile(r"\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+"""What the block above it prints."""
 
 AREA = (11.68, 51.94, 11.70, 51.96)
 AREAS = {"aoi-over-two-zones.md": (11.95, 51.95, 13.6, 51.96)}
@@ -52,7 +57,10 @@ def test_python_runs(page, tmp_path, monkeypatch):
         }
         for block in BLOCK.finditer(text):
             lines_above = "\n" * text.count("\n", 0, block.start(1))
-            exec(compile(lines_above + block[1], str(page), "exec"), names)  # noqa: S102 - our own
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(lines_above + block[1], str(page), "exec"), names)  # noqa: S102 - our own
+            if shown := SHOWN.match(text, block.end() + 1):
+                assert printed.getvalue().split() == shown[1].split(), printed.getvalue()
 
 
 @every_page
