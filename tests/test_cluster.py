@@ -65,11 +65,15 @@ def start(*args, path=None, **environment):
 
 
 @contextlib.contextmanager
-def processes(folder, workers=2, *, scheduler_path=None, worker_path=None, options=(), first=()):
+def processes(
+    folder, workers=2, *, scheduler_path=None, scheduler_settings=(), worker_path=None,
+    options=(), first=(),
+):  # fmt: skip
     """Run a scheduler and workers from the command line; give a client and the workers."""
     file = folder / "scheduler.json"
     started = [
-        start("scheduler", "--port", 0, "--scheduler-file", file, path=scheduler_path),
+        start("scheduler", "--port", 0, "--scheduler-file", file, path=scheduler_path,
+              **dict(scheduler_settings)),
         *(
             start("worker", "--scheduler-file", file, "--nthreads", 1, "--name", i, *options,
                  path=worker_path, **(dict(first) if i == 0 else {}))
@@ -261,7 +265,7 @@ def test_an_export_survives_its_workers(fresh_server, tmp_path, what):
     with processes(tmp_path, 2, options=("--death-timeout", 30)) as (client, _):
         da = open_area(fresh_server.url, transport=Transport(cluster_connections=4))
         fresh_server.clear_log()
-        writing = _in_thread(lambda: to_geotiff(da, tmp_path / "out", progress=False))
+        writing = in_thread(lambda: to_geotiff(da, tmp_path / "out", progress=False))
         wait_until(lambda: tiffs(fresh_server))
         pid = next(iter(client.run(os.getpid).values())) if what != "restart" else 0
         if what == "restart":
@@ -325,7 +329,7 @@ def test_a_worker_cut_off_from_the_archive_gives_no_wrong_pixel(server, tmp_path
         np.testing.assert_array_equal(plane, np.broadcast_to(want, plane.shape))
 
 
-def _in_thread(work):
+def in_thread(work):
     return ThreadPoolExecutor(1).submit(work)
 
 
