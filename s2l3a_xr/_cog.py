@@ -231,7 +231,10 @@ def _finish(packed: object, place: Path, job: Job, watch: Watch) -> str:  # noqa
         with tifffile.TiffFile(place, mode="r+") as tiff:
             # A tile that could not be packed is left out there without a word.
             if not all(min(page.databytecounts) for page in tiff.pages):
-                msg = f"{job.path} can't be written: odc-geo could not pack all of its tiles."
+                msg = (
+                    f"{job.path} can't be written: odc-geo could not pack all of its tiles; run "
+                    "the same again, or use to_geotiff(profile='cog')."
+                )
                 raise ExportError(msg)
             if not watch.sees([job.source]):
                 for page in tiff.pages:

@@ -187,7 +187,7 @@ class IcechunkWriter:
                 checksum=_checksum(part),
             )
             if failed:
-                msg = f"icechunk refuses references to {part.url}."
+                msg = f"icechunk refuses references to {part.url}; write refs.parquet instead."
                 raise ExportError(msg)
 
     def close(self) -> None:

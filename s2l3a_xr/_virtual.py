@@ -128,7 +128,7 @@ def to_virtual(
             writer.close()
             place.rename(target)
     except OSError as exc:
-        msg = f"{target} can't be written: {exc}"
+        msg = f"{target} can't be written: {exc}; see the disk, and who may write there."
         raise ExportError(msg) from exc
     if gone:
         warn_user(
@@ -141,7 +141,10 @@ def to_virtual(
 def _address(url: str) -> str:
     """Give the address that other readers need, without secrets."""
     if "::" in url or ("://" in url and not is_http(url)):
-        msg = f"{redact(url)} can't be in a virtual store; only files on http(s) and on disk can."
+        msg = (
+            f"{redact(url)} can't be in a virtual store, only files on http(s) and on disk can; "
+            "make a mirror with save_archive, and the store of that."
+        )
         raise SelectionError(msg)
     if not is_http(url):
         return Path(url).absolute().as_posix()
@@ -149,7 +152,8 @@ def _address(url: str) -> str:
     if parts.query or parts.fragment:
         msg = (
             f"the address of {redact(url)} goes on behind a question mark, perhaps with a secret; "
-            "a store that is handed on can't hold it."
+            "a store that is handed on can't hold it. Make a mirror with save_archive, and the "
+            "store of that."
         )
         raise SelectionError(msg)
     return without_password(url)
@@ -297,11 +301,14 @@ def _check_packing(source: Source, layout: Layout, first: Layout) -> None:
     if not layout.is_tiled and layout.height % layout.block_height:
         msg = (
             f"the last strip of {source.band} in {source.tile.name}, {source.month}, is shorter "
-            f"than its {layout.block_height} rows, which no Zarr array can say."
+            f"than its {layout.block_height} rows, which no Zarr array can say; leave the band out."
         )
         raise ExportError(msg)
     if layout.predictor not in {NO_PREDICTOR, HORIZONTAL}:
-        msg = f"the predictor {layout.predictor} of {source.band} has no codec of Zarr's."
+        msg = (
+            f"the predictor {layout.predictor} of {source.band} in {source.tile.name} has no codec "
+            "of Zarr's; leave the band out."
+        )
         raise ExportError(msg)
 
 
