@@ -238,12 +238,17 @@ def share_all(home: str) -> None:
     home : str
         Folder of this process.
     """
-    for versions in tuple(_open.values()):
+    for versions in _all():
         versions.share(home)
 
 
+def _all() -> list[Versions]:
+    refs = _open.valuerefs()  # a list at once: other threads may open arrays meanwhile
+    return [versions for ref in refs if (versions := ref()) is not None]
+
+
 def _leave_client_to_parent() -> None:
-    for versions in tuple(_open.values()):
+    for versions in _all():
         versions.forget_client()
 
 

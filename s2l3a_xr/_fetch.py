@@ -93,10 +93,11 @@ class BlockReader:
         OutdatedHeaderError
             The header is of an earlier call, and was contradicted.
         """
-        await self._claim(asks=False)
+        first = self.image.span(targets[0].block) if targets else None
+        await self._claim(first, asks=False)
         left = targets
         if self.session.store is not None and await in_thread(self._has_some, targets):
-            await self._claim()
+            await self._claim(first)
             left = await in_thread(self._put_kept, targets)
         blocks = self.session.blocks
         claims = [(target, blocks.claim(self._key(target))) for target in left]
@@ -113,13 +114,13 @@ class BlockReader:
                     *(self._take(target) for target in theirs),
                 ]
             )
-            await self._claim()  # for what was never written, the header alone says so
+            await self._claim(first)  # for what was never written, the header alone says so
         finally:
             for key in open_claims:
                 blocks.release(key)
 
-    async def _claim(self, *, asks: bool = True) -> None:
-        await claim_version(self.session, self.header.pin(self.url), asks=asks)
+    async def _claim(self, byte_range: tuple[int, int] | None, *, asks: bool = True) -> None:
+        await claim_version(self.session, self.header.pin(self.url), byte_range, asks=asks)
 
     def _has_some(self, targets: Sequence[Target]) -> bool:
         store = self.session.store
@@ -145,7 +146,7 @@ class BlockReader:
         if data is None:
             await self.bring([target])
         else:
-            await self._claim()
+            await self._claim(self.image.span(target.block))
             self._complain(await in_thread(self._unpack, [(target, memoryview(data))]))
 
     async def _fetch(self, group: Sequence[Range], open_claims: set[tuple[object, ...]]) -> None:
@@ -192,10 +193,10 @@ class BlockReader:
         try:
             pin = self.header.pin(self.url)
             await check_same(self.session, pin, reply, (part.start, part.stop))
-            await self._claim()
+            await self._claim((part.start, part.stop))
         except FileChangedError as exc:
             if self.header.standing.is_outdated:
-                raise OutdatedHeaderError from exc
+                raise OutdatedHeaderError(exc) from exc
             if self.failed is None:
                 raise
             self.failed(exc)

@@ -115,7 +115,7 @@ class Gathering:
         """Read what a file has to give; False where it is gone or failed as a whole."""
         try:
             read = partial(self._read_file, session, source, cut, pixels)
-            errors.extend(await read_again(read))
+            errors.extend(await read_again(read, source.place))
         except ReadError as exc:
             if not (self.keep_going or isinstance(exc, GoneError)):
                 raise

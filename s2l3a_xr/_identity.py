@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,7 +22,17 @@ _MIRRORS_ASKED = 8
 
 
 class OutdatedHeaderError(Exception):
-    """A header of an earlier call turned out to be of another version: it is to be read anew."""
+    """A header of an earlier call turned out to be of another version: it is to be read anew.
+
+    Parameters
+    ----------
+    error : FileChangedError
+        What to raise where that was done.
+    """
+
+    def __init__(self, error: FileChangedError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -45,23 +56,32 @@ class Standing:
         return self.read_at < asked_at.get()
 
 
-async def read_again(read: Callable[[], Awaitable[_T]]) -> _T:
+async def read_again(read: Callable[[], Awaitable[_T]], place: Mapping[str, str]) -> _T:
     """Read a file, and once more where the remembered header turned out to be outdated.
 
     Parameters
     ----------
     read : callable
         Reads the file, its header first.
+    place : mapping of str
+        What an error says of the file.
 
     Returns
     -------
     object
         What it returns.
+
+    Raises
+    ------
+    FileChangedError
+        The header that came from others meanwhile is outdated too.
     """
+    with contextlib.suppress(OutdatedHeaderError):
+        return await read()
     try:
         return await read()
-    except OutdatedHeaderError:
-        return await read()
+    except OutdatedHeaderError as exc:
+        raise exc.error.at(**place) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +152,9 @@ async def check_same(session: Session, pin: Pin, reply: Reply, byte_range: tuple
         raise exc.at(byte_range=byte_range, attempts=1) from exc.__cause__
 
 
-async def claim_version(session: Session, pin: Pin, *, asks: bool = True) -> None:
+async def claim_version(
+    session: Session, pin: Pin, byte_range: tuple[int, int] | None, *, asks: bool = True
+) -> None:
     """Take a file's version for an array, before its first pixel is handed on.
 
     Parameters
@@ -141,6 +163,8 @@ async def claim_version(session: Session, pin: Pin, *, asks: bool = True) -> Non
         This process's connections.
     pin : Pin
         What the file was when its header was read.
+    byte_range : tuple of int or None
+        Which bytes are wanted of it, for messages.
     asks : bool, default True
         Whether to take it; else it is only held against what was taken.
 
@@ -160,11 +184,12 @@ async def claim_version(session: Session, pin: Pin, *, asks: bool = True) -> Non
         counts = versions.known(pin.url)
     if counts in {None, pin.version}:
         return
+    msg = "the file was replaced since other pixels of this array were read"
+    error = FileChangedError(msg, url=pin.url, byte_range=byte_range, attempts=1)
     if pin.standing.is_remembered:
         forget_header(session, pin.url)
-        raise OutdatedHeaderError
-    msg = "the file was replaced since other pixels of this array were read"
-    raise FileChangedError(msg, url=pin.url, attempts=1)
+        raise OutdatedHeaderError(error)
+    raise error
 
 
 def _may_be_twin(pin: Pin, reply: Reply) -> bool:

@@ -211,7 +211,7 @@ class Plane:
             return
         try:
             read = partial(self._read_file, session, position, output, filling, holes)
-            errors.extend(await read_again(read))
+            errors.extend(await read_again(read, source.place))
         except ReadError as exc:
             if not (self.keep_going or isinstance(exc, GoneError)):
                 raise

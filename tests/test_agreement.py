@@ -88,6 +88,7 @@ def test_chunks_of_a_replaced_file_are_refused_for_ever(site, files):
             other(da).compute(scheduler="threads")
         assert (caught.value.band, caught.value.month) == ("B4", "2021-03")
         assert "open it again" in str(caught.value)
+        assert caught.value.byte_range is not None
     assert kinds(opened(site)) == {"new"}
     with pytest.raises(FileChangedError):
         da.compute()
