@@ -76,6 +76,7 @@ bench-faults: $(STAMP)  ## What goes wrong, and who notices (ARGS=--quick for sa
 
 bench-cluster: $(STAMP)  ## A graph of all Germany, more workers, the cluster beside threads
 	"$(BIN)/python" benchmarks/cluster/germany.py
+	"$(BIN)/python" benchmarks/cluster/germany.py --bands 4
 	"$(BIN)/python" benchmarks/cluster/germany.py --years 1 --bands 4
 	"$(BIN)/python" benchmarks/cluster/scaling.py $(ARGS)
 
