@@ -12,7 +12,7 @@ import pytest
 from faultserver import FaultServer
 from test_cluster import in_thread, open_area, posix, processes, start, tiffs, wait_until
 
-from s2l3a_xr import Transport
+from s2l3a_xr import S2L3AError, Transport
 from s2l3a_xr._sample import Fault
 
 distributed = pytest.importorskip("distributed")
@@ -182,3 +182,17 @@ def test_a_scheduler_that_can_t_tell_of_waits_stops_no_reading(fresh_server, tmp
         any("can't tell whether 127.0.0.1" in text and "no news" in text for text in said)
         for said in told.values()
     ), told
+
+
+def _forget_how(dask_worker):
+    async def none(**_):
+        raise RuntimeError("no news")
+
+    dask_worker.scheduler.set_metadata = none
+
+
+def test_a_scheduler_that_agrees_on_no_version_is_told_of(fresh_server):
+    with local_cluster(n_workers=1) as cluster, distributed.Client(cluster) as client:
+        client.run(_forget_how)
+        with pytest.raises(S2L3AError, match=r"can't tell which version .*no news; see its log"):
+            open_area(fresh_server.url, bands=["B4"]).compute()
