@@ -1,8 +1,9 @@
 """Which version of each file an array has read: one for all of its chunks, in every process.
 
-The version that gave the first pixel counts. A process keeps that in mind. Workers of a dask
-cluster ask the scheduler, as does its client; processes on one machine that got the array pickled,
-or were forked, ask a database in the folder of the one that opened it.
+The version that gave the first pixel counts. A process keeps that in mind. Processes on one machine
+that got the array pickled, or were forked, ask a database in the folder of the one that opened it.
+Workers of a dask cluster ask the scheduler too, as does its client, which also hears what they
+took: it outlives schedulers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from s2l3a_xr._transport import working_for
 _log = logging.getLogger(__name__)
 
 _DATABASE = "versions.sqlite"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 30.0
 
 reading_for: ContextVar[Versions | None] = ContextVar("reading_for", default=None)
 """Versions of the array for which something is read."""
@@ -53,11 +54,13 @@ class Versions:
     def __init__(self, name: str | None = None) -> None:
         self.name = name or uuid.uuid4().hex
         self._known: dict[str, str] = {}
+        self._untold: dict[str, str] = {}
+        self._home = ""
         self._database: Path | None = None
         self._client: Any = None
         _open[self.name] = self
 
-    def pack(self, home: str) -> tuple[str, dict[str, str]]:
+    def pack(self, home: str) -> tuple[str, dict[str, str], str]:
         """Tell all that another process must know, and from now on ask where it does.
 
         Parameters
@@ -68,11 +71,11 @@ class Versions:
         Returns
         -------
         tuple
-            What it is called, and the versions by place; for `unpack_versions`.
+            For `unpack_versions`.
         """
-        self._client = current_client()
+        self._client = current_client() or self._client
         self.share(home)
-        return self.name, dict(self._known)
+        return self.name, dict(self._known), self._home
 
     def share(self, home: str) -> None:
         """Ask, before a version is taken, what other processes of this machine have taken.
@@ -80,8 +83,12 @@ class Versions:
         Parameters
         ----------
         home : str
-            Folder of the process that opened the array; made where it is not there.
+            Folder of this process, made where it is not there; of no use where the array came from
+            another one.
         """
+        if self._home:
+            return
+        self._home = home
         try:
             Path(home).mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
@@ -106,8 +113,20 @@ class Versions:
         """
         for place, version in known.items():
             self._known.setdefault(place, version)
-        if Path(home).is_dir():
-            self._database = Path(home) / _DATABASE
+        if home and not self._home:
+            self._home = home
+            self._database = Path(home) / _DATABASE if Path(home).is_dir() else None
+
+    def news(self) -> dict[str, str]:
+        """Give what this process took since it was asked last.
+
+        Returns
+        -------
+        dict of str
+            Versions by place.
+        """
+        told, self._untold = self._untold, {}
+        return told
 
     def known(self, url: str) -> str | None:
         """Tell which version of a file was taken, as far as this process knows.
@@ -151,15 +170,25 @@ class Versions:
             return self._known[place]
         async with turn:
             if place not in self._known:
-                self._known.setdefault(place, await self._agree(place, version))
+                found = await self._agree(place, version)
+                self._known.setdefault(place, found)
+                self._untold[place] = self._known[place]
         return self._known[place]
 
     async def _agree(self, place: str, version: str) -> str:
-        node = working_for.get() or self._running_client()
-        if node is not None:
-            return await self._ask_scheduler(node, place, version)
         if self._database is not None:
-            return await in_thread(self._ask_database, self._database, place, version)
+            version = await in_thread(self._ask_database, self._database, place, version)
+        worker = working_for.get()
+        if worker is not None:
+            return await self._ask_scheduler(worker, place, version)
+        client = self._running_client()
+        if client is not None:
+            try:
+                return await self._ask_scheduler(client, place, version)
+            except S2L3AError as exc:
+                if isinstance(exc.__cause__, TimeoutError):
+                    raise
+                self._client = None  # the scheduler is gone; what its workers took was heard
         return version
 
     def _running_client(self) -> Any:  # noqa: ANN401 - distributed is an optional extra
@@ -179,7 +208,7 @@ class Versions:
 
         try:
             said = asyncio.run_coroutine_threadsafe(ask(), node.loop.asyncio_loop)
-            return await asyncio.wrap_future(said)
+            return await asyncio.wait_for(asyncio.wrap_future(said), _PATIENCE_S)
         except Exception as exc:  # whatever distributed raises of a scheduler that is lost or old
             why = str(exc) or repr(exc)
             msg = f"the scheduler can't tell which version of a file counts: {why}; see its log."
@@ -206,6 +235,21 @@ class Versions:
             msg = f"processes can't agree on versions of files in {path}: {exc}; see the disk."
             raise S2L3AError(msg) from exc
         return str(found[0])
+
+
+def hear(name: str, taken: Mapping[str, str]) -> None:
+    """Take over what a worker took.
+
+    Parameters
+    ----------
+    name : str
+        What the array's versions are called.
+    taken : mapping of str
+        Versions by place.
+    """
+    versions = _open.get(name)
+    if versions is not None:
+        versions.learn(taken, "")
 
 
 def unpack_versions(name: str, known: Mapping[str, str], home: str) -> Versions:

@@ -155,7 +155,7 @@ class L3AArray(BackendArray):
             exc.__cause__ = exc.__context__ = None
             raise
         finally:
-            note_traffic(self.token, tally)
+            note_traffic(self.token, tally, self.versions.name, self.versions.news())
         if errors:
             self._report(errors)
         return found
@@ -192,7 +192,7 @@ def _unpack(
     origin: str,
     packed: bytes = b"",
     home: str = "",
-    versions: tuple[str, dict[str, str]] = ("", {}),
+    versions: tuple[str, dict[str, str], str] = ("", {}, ""),
     *_: object,
 ) -> L3AArray | _Refused:
     """Make the array again; the request is only looked at where the versions are equal."""
@@ -201,7 +201,7 @@ def _unpack(
     except S2L3AError as exc:
         return _Refused(exc)
     request = pickle.loads(packed)  # noqa: S301 - within a pickle
-    return L3AArray(request, None, home, unpack_versions(*versions, home))
+    return L3AArray(request, None, home, unpack_versions(*versions))
 
 
 def _before_fork() -> None:

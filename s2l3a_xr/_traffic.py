@@ -12,11 +12,12 @@ import platform
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from s2l3a_xr._agreement import hear
 from s2l3a_xr._cluster import check_scheduler, current_client, dask_worker
 from s2l3a_xr._transport import COUNTED, Tally
 
@@ -48,7 +49,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_book.forget)
 
 
-def note_traffic(token: str, tally: Tally) -> None:
+def note_traffic(token: str, tally: Tally, versions: str, taken: Mapping[str, str]) -> None:
     """Add what one reading asked for, and tell the client if this is a worker.
 
     Parameters
@@ -57,6 +58,10 @@ def note_traffic(token: str, tally: Tally) -> None:
         Which request.
     tally : Tally
         What was counted.
+    versions : str
+        What the array's versions of files are called.
+    taken : mapping of str
+        Those that the reading took first; the client hears of them too.
     """
     worker = dask_worker()
     with _book.lock:
@@ -76,7 +81,8 @@ def note_traffic(token: str, tally: Tally) -> None:
     }
     _book.keep(word)
     if worker is not None:
-        worker.log_event(_topic(token), word)
+        told = {"versions": versions, "taken": dict(taken)} if taken else {}
+        worker.log_event(_topic(token), word | told)
 
 
 def traffic_table(tokens: Iterable[str]) -> pd.DataFrame:
@@ -136,7 +142,10 @@ def listen_to_traffic(name: Callable[[], str]) -> None:
 
 
 def _hear(event: tuple[float, dict[str, Any]]) -> None:
-    _book.keep(event[1])
+    _, word = event
+    _book.keep(word)
+    if "taken" in word:
+        hear(word["versions"], word["taken"])
 
 
 def _topic(token: str) -> str:

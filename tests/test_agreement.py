@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -18,8 +19,9 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from test_cluster import start, wait_until
 
-from s2l3a_xr import FileChangedError, open_l3a, to_geotiff
+from s2l3a_xr import FileChangedError, S2L3AError, _agreement, open_l3a, to_geotiff
 from s2l3a_xr._sample import SampleServer
 
 AT = {"32UPC": (5000, 9600), "32UQC": (5000, 0)}
@@ -281,3 +283,114 @@ def test_workers_of_a_cluster_agree(site, files, reader):
         assert kinds(client.compute(opened(site), workers=[two]).result()) == {"new"}
         with contextlib.suppress(FileChangedError):
             assert kinds(client.compute(da).result()) == {"old"}
+
+
+@contextlib.contextmanager
+def cluster_of(workers=1):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def refused(read):
+    with pytest.raises(FileChangedError, match="replaced"):
+        read()
+
+
+@pytest.mark.slow
+def test_what_workers_took_counts_when_they_are_gone(site, files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pickled")
+    da = opened(site)
+    with cluster_of() as client:
+        assert kinds(client.compute(first(da)).result()) == {"old"}
+        files.turn(1)
+        (folder / "array.pkl").write_bytes(pickle.dumps(da))
+        assert isinstance(in_process(folder, 256), FileChangedError)
+        client.restart()
+        refused(lambda: other(da).compute())
+    refused(lambda: other(da).compute(scheduler="synchronous"))
+    refused(lambda: other(da).compute(scheduler="processes", num_workers=1))
+    with cluster_of():
+        refused(lambda: other(da).compute())
+    assert kinds(opened(site)) == {"new"}
+
+
+def _read_in_a_fork(pipe, da, part):
+    pipe.send(kinds(part(da).compute(scheduler="synchronous")))
+
+
+def _fork_again(pipe, da):
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=_read_in_a_fork, args=(pipe, da, first))
+    child.start()
+    child.join(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_of_a_fork_agrees_with_the_first(site, files):
+    da = opened(site)
+    there, here = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_fork_again, args=(here, da))
+    child.start()
+    assert there.poll(30)
+    assert there.recv() == {"old"}
+    child.join(30)
+    files.turn(1)
+    refused(lambda: other(da).compute(scheduler="synchronous"))
+
+
+FORKS = """
+import os, pickle, sys, warnings
+warnings.simplefilter("ignore")
+da = pickle.load(open(sys.argv[1], "rb"))
+if (child := os.fork()) == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(da[..., :256].compute(scheduler="synchronous").values.max() % 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_forks_still_agrees(site, files, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pickled") / "array.pkl"
+    da = opened(site)
+    path.write_bytes(pickle.dumps(da))
+    said = subprocess.run(  # noqa: S603 - ours
+        [sys.executable, "-c", FORKS, path], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "0"
+    files.turn(1)
+    refused(lambda: other(da).compute(scheduler="synchronous"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.usefixtures("files")
+def test_a_frozen_scheduler_hangs_nobody_and_a_dead_one_hinders_nobody(site, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(_agreement, "_PATIENCE_S", 2.0)
+    place = tmp_path / "scheduler.json"
+    scheduler = start("scheduler", "--port", 0, "--scheduler-file", place)
+    try:
+        wait_until(lambda: place.exists() and place.read_text())
+        with distributed.Client(scheduler_file=str(place), timeout=30) as client:
+            da = opened(site)
+            pickle.dumps(da)
+            os.kill(scheduler.pid, signal.SIGSTOP)
+            with pytest.raises(S2L3AError, match="can't tell which version"):
+                first(da).compute(scheduler="synchronous")
+            os.kill(scheduler.pid, signal.SIGCONT)
+            assert kinds(first(da).compute(scheduler="synchronous")) == {"old"}
+            scheduler.kill()
+            scheduler.wait(30)
+            assert kinds(other(da).compute(scheduler="synchronous")) == {"old"}
+            client.close(timeout=1)
+    finally:
+        scheduler.kill()
+        scheduler.wait(30)
