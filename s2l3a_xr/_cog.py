@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import rasterio
 import xarray as xr
@@ -38,6 +39,7 @@ from s2l3a_xr._rehearsal import Origin, find_origin
 from s2l3a_xr._volume import MAX_BYTES, check_volume
 
 _TILE_PX, _CHUNK_PX = 512, 4096
+_LEAST_PX = 64
 _HOW = "cog by odc-geo"
 _CLASSIC_LIMIT = 4_000_000_000
 _SAID = "S2L3A content {} pixels {}"
@@ -81,8 +83,8 @@ def to_cog(
     Returns
     -------
     list of pathlib.Path
-        All files, written or found complete. odc-geo pads planes with nodata at the right and
-        at the bottom, to a multiple of 2 for each overview.
+        All files, written or found complete. Planes are padded with nodata at the right and at
+        the bottom: to 64 pixels at least, and to a multiple of 2 for each overview.
 
     Raises
     ------
@@ -204,7 +206,8 @@ def _pack(pixels: Any, place: Path, raster: Raster, names: Sequence[str]) -> Any
     from odc.geo.geobox import GeoBox  # noqa: PLC0415 - the same
     from odc.geo.xr import wrap_xr  # noqa: PLC0415 - the same
 
-    box = GeoBox((raster.height, raster.width), raster.transform, raster.crs)
+    pixels = _widened(pixels, raster.nodata)
+    box = GeoBox(pixels.shape[-2:], raster.transform, raster.crs)
     da = wrap_xr(pixels, box, nodata=raster.nodata, always_yx=True, axis=pixels.ndim - 2)
     da.attrs["long_name"] = list(names)
     return save_cog_with_dask(
@@ -218,6 +221,18 @@ def _pack(pixels: Any, place: Path, raster: Raster, names: Sequence[str]) -> Any
         stats=False,
         description=_SAID.format("-" * 32, "-" * 8),
     )
+
+
+def _widened(pixels: Any, nodata: float | None) -> Any:  # noqa: ANN401 - dask is untyped
+    """Pad a small plane: odc-geo takes (band, y, 3) for colours, and can't halve single rows."""
+    bands = pixels.shape[0] if pixels.ndim == 3 else 1  # noqa: PLR2004 - of all bands
+    least = max(_LEAST_PX, bands + 1)  # as many bands as rows and columns are a guess, too
+    lacking = [max(least - size, 0) for size in pixels.shape[-2:]]
+    if not any(lacking):
+        return pixels
+    ends = [(0, 0)] * (pixels.ndim - 2) + [(0, more) for more in lacking]
+    padded = dask.array.pad(pixels, ends, constant_values=nodata or 0)
+    return padded.rechunk(dict.fromkeys((-2, -1), _CHUNK_PX))
 
 
 def _finish(packed: object, place: Path, job: Job, watch: Watch) -> str:  # noqa: ARG001 - waited for
