@@ -174,13 +174,15 @@ class Versions:
 
         async def ask() -> str:
             await node.scheduler.set_metadata(keys=[*keys, version], value=True)
-            return str(next(iter(await node.scheduler.get_metadata(keys=keys))))
+            named = await node.scheduler.get_metadata(keys=keys)
+            return str(next(iter(named), version))
 
         try:
             said = asyncio.run_coroutine_threadsafe(ask(), node.loop.asyncio_loop)
             return await asyncio.wrap_future(said)
-        except OSError as exc:
-            msg = f"the scheduler can't tell which version of a file counts: {exc}; see its log."
+        except Exception as exc:  # whatever distributed raises of a scheduler that is lost or old
+            why = str(exc) or repr(exc)
+            msg = f"the scheduler can't tell which version of a file counts: {why}; see its log."
             raise S2L3AError(msg) from exc
 
     def _ask_database(self, path: Path, place: str, version: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +128,10 @@ def to_cog(
             place = hidden / job.path.name
             packed = _pack(plane, place, raster, names)
             tasks.append(delayed(_finish)(packed, place, job, watch))
-        run_counted(tasks, unit="file", shown=progress, done=len(jobs) - len(todo))
+        with warnings.catch_warnings():
+            # rasterio's own filter is lost now and then where overviews are made in threads.
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            run_counted(tasks, unit="file", shown=progress, done=len(jobs) - len(todo))
     return [job.path for job in jobs]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.handlers
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ import pytest
 from faultserver import FaultServer
 from test_cluster import in_thread, open_area, posix, processes, start, tiffs, wait_until
 
-from s2l3a_xr import Transport
+from s2l3a_xr import S2L3AError, Transport
 from s2l3a_xr._sample import Fault
 
 distributed = pytest.importorskip("distributed")
@@ -145,3 +146,53 @@ def test_refusals_without_a_time_slow_all_workers_down(sample_root):
     late = [moment for moment in refused if moment > refused[0] + 1]
     assert len({entry.peer_port for entry in site.log(url)}) >= 3
     assert len(late) < 90, len(late)
+
+
+def test_a_scheduler_that_can_t_tell_of_waits_stops_no_reading(fresh_server, tmp_path):
+    def forget_waits(dask_scheduler=None):
+        get = dask_scheduler.handlers["get_metadata"]
+
+        def fail(keys, **options):
+            if keys[0].startswith("s2l3a_xr-wait-"):
+                raise RuntimeError("no news")
+            return get(keys=keys, **options)
+
+        dask_scheduler.handlers["get_metadata"] = fail
+
+    def keep_log():
+        logging.getLogger("s2l3a_xr").addHandler(logging.handlers.BufferingHandler(10_000))
+
+    def kept_log():
+        ours = logging.getLogger("s2l3a_xr")
+        kept = [h for h in ours.handlers if isinstance(h, logging.handlers.BufferingHandler)]
+        for handler in kept:
+            ours.removeHandler(handler)
+        return [record.getMessage() for handler in kept for record in handler.buffer]
+
+    expected = open_area(fresh_server.url).compute(scheduler="threads")
+    fresh_server.latency_s = 0.1  # or one of them reads it all
+    with processes(tmp_path, 2, options=("--no-nanny",)) as (client, _):
+        client.run_on_scheduler(forget_waits)
+        client.run(keep_log)
+        da = open_area(fresh_server.url, transport=Transport(cluster_connections=4))
+        np.testing.assert_array_equal(da.compute(), expected)
+        told = client.run(kept_log)
+    assert len(told) == 2
+    assert all(
+        any("can't tell whether 127.0.0.1" in text and "no news" in text for text in said)
+        for said in told.values()
+    ), told
+
+
+def _forget_how(dask_worker):
+    async def none(**_):
+        raise RuntimeError("no news")
+
+    dask_worker.scheduler.set_metadata = none
+
+
+def test_a_scheduler_that_agrees_on_no_version_is_told_of(fresh_server):
+    with local_cluster(n_workers=1) as cluster, distributed.Client(cluster) as client:
+        client.run(_forget_how)
+        with pytest.raises(S2L3AError, match=r"can't tell which version .*no news; see its log"):
+            open_area(fresh_server.url, bands=["B4"]).compute()

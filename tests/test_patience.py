@@ -125,6 +125,17 @@ def test_a_silent_host_is_given_up_by_all_requests_together(site):
     ]
 
 
+@pytest.mark.parametrize(("idle_s", "give_up_s", "answers_s"), [(1.0, 1.25, 0.9), (0.5, 1.5, 0.4)])
+def test_who_was_silent_once_may_still_answer_late(site, idle_s, give_up_s, answers_s):
+    """After an outage each answer has the time of one attempt, however that compares."""
+    settings = {"idle_timeout_s": idle_s, "give_up_s": give_up_s}
+    ends, _ = settled(site.url("stall0", count=float("inf"), path="a.bin"), 8, **settings)
+    assert any("is silent" in end.reason for end in ends)
+    late = site.url(f"stall0:{answers_s}", count=float("inf"), path="a.bin")
+    assert settled(late, 1, **settings)[0] == [CONTENT[1:50]]
+    assert len(site.log(late)) == 1
+
+
 def test_a_host_that_only_fails_is_not_asked_by_each_request_to_the_end(site, monkeypatch):
     monkeypatch.setattr(_hosts, "RECENT_S", 0.3)
     url = site.url("s503", count=float("inf"), path="a.bin")
@@ -220,6 +231,36 @@ def test_a_host_that_asks_for_less_gets_less(monkeypatch):
     times = list(longest_pauses(monkeypatch, PassingError("", status=429), was_well=True))
     assert times[0] >= 0.1
     assert sum(at < 1 for at in times) <= 4
+
+
+def test_refusals_amid_answers_cost_little(site):
+    """About 1 s each time; 4 s on average where each request doubles its pauses by itself."""
+    taken = 0.0
+    for _ in range(3):  # dice: once alone may go well
+        url = site.url("s429", p=0.4, path="a.bin")
+        ends, once = settled(url, 300)
+        taken += once
+        assert ends == [CONTENT[100 * i + 1 : 100 * i + 50] for i in range(300)]
+        assert 400 < len(site.log(url)) < 600
+    assert taken < 8
+
+
+def test_a_file_that_alone_is_refused_is_asked_ever_less(monkeypatch):
+    """However well its host serves others meanwhile."""
+    now, fault = [1000.0], PassingError("", status=429)
+    monkeypatch.setattr(_hosts, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(_patience, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(_patience, "random", SimpleNamespace(uniform=lambda _, most: most))
+    host = _hosts.Host("a", Transport())
+    patience, pauses = _patience.Patience(Transport(), Wish(ranges=((0, 9),))), []
+    for _ in range(14):
+        patience.attempts += 1
+        pauses.append(patience.pause_after(fault, host))
+        now[0] += pauses[-1]
+        host.succeeded()
+    assert pauses == sorted(pauses)
+    assert sum(pauses[:7]) < 3  # 12 without the answers
+    assert pauses[-1] == 5
 
 
 def test_a_waiting_host_is_no_silent_one(site):

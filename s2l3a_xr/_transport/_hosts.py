@@ -39,6 +39,9 @@ _FIRST_REST_S, _LONGEST_REST_S = 0.05, 5.0
 _LEAST_WINDOW_S = 2.0
 """Paces are not judged over less."""
 
+_MOST_STRAIN = 7
+"""Refusals of a host that are counted at most, for right answers to weigh up."""
+
 _MOST_WAITS = 5
 """So many times the longest announced wait is borne in all, while nothing right comes."""
 
@@ -78,7 +81,7 @@ class Host:
         self._given_up_at, self._is_doubtful = -math.inf, False
         self._verdict: tuple[str, str, int | None] = ("", "", None)
         self._success_at = -math.inf
-        self._refusals, self._refused_at = 0, -math.inf
+        self._refusals, self._refused_at, self._strain = 0, -math.inf, 0
         self._quota, self._spent_at = 2 * transport.max_attempts, -math.inf
         self._finished, self._seen = 0, 0
         self._timer: asyncio.TimerHandle | None = None
@@ -102,7 +105,7 @@ class Host:
         self._success_at = time.monotonic()
         self._shut_at = None
         self._quota = 2 * self._transport.max_attempts
-        self._refusals = 0
+        self._refusals, self._strain = 0, max(0, self._strain - 1)
 
     def heard(self) -> int:
         """Note that a byte came, and tell how many bodies had so far."""
@@ -136,6 +139,17 @@ class Host:
             self._refused_at, self._refusals = time.monotonic(), self._refusals + 1
             if self._refusals > 1:
                 self._rest(min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** (self._refusals - 2)))
+
+    def strained(self) -> int:
+        """Note that it answered that too much is asked.
+
+        Returns
+        -------
+        int
+            How often, each right answer taken off: about one where it serves most requests.
+        """
+        self._strain = min(_MOST_STRAIN, self._strain + 1)
+        return self._strain
 
     def _rest(self, pause_s: float) -> None:
         """Ask nothing for a while, nor shall other workers of a cluster."""
@@ -246,8 +260,12 @@ class Host:
 
     @property
     def _limit_s(self) -> float:
-        """Silence that is borne; less where nothing came since the host was given up."""
-        return self._transport.give_up_s / (2 if self._is_doubtful else 1)
+        """Silence that is borne; one attempt's where nothing came since the host was given up."""
+        longest_s = self._transport.give_up_s
+        if not self._is_doubtful:
+            return longest_s
+        idle_s = max((attempt.idle_s for attempt in self._live), default=longest_s)
+        return min(longest_s, self._transport.connect_timeout_s + idle_s)
 
     def _next_look(self) -> float:
         return max(0.01, min(_LOOK_S, self._limit_s / 20, self._limit_s - self._silent_s))

@@ -86,16 +86,17 @@ class Patience:
 
     def _pause(self, fault: PassingError, host: Host) -> float:
         # A host that serves others well needs no rest, unless it says so; one fault is no sign.
-        count, is_quick = self.attempts, fault.kind in {"fault", "nonsense"}
+        is_quick, count = fault.kind in {"fault", "nonsense"}, float(self.attempts)
         if fault.kind == "garbled":  # bytes too many of an answer may spoil this one, or the next
             return _jitter(_SHORT_PAUSE_S, count, _LONGEST_GARBLED_PAUSE_S)
         if fault.status == TOO_MANY:
-            count = self._refusals = self._refusals + 1
+            own = self._refusals = self._refusals + 1  # half of it, where only this is refused
+            count = max(own / 2, min(own, host.strained()))
         elif is_quick and (host.is_well or count == 1):
             return _jitter(_SHORT_PAUSE_S, count, _LONGEST_SHORT_PAUSE_S)
         return _jitter(_FIRST_PAUSE_S, count, _LONGEST_PAUSE_S)
 
 
-def _jitter(first_s: float, count: int, longest_s: float) -> float:
+def _jitter(first_s: float, count: float, longest_s: float) -> float:
     """Give a random pause of up to double the one before."""
     return random.uniform(0, min(longest_s, first_s * 2 ** (count - 1)))  # noqa: S311 - no secret
