@@ -19,7 +19,7 @@ from dask.delayed import delayed
 
 from s2l3a_xr._disk import make_folder, move_whole, set_aside, sweep, told
 from s2l3a_xr._errors import ExportError
-from s2l3a_xr._geotiff import checksum_of
+from s2l3a_xr._geotiff import checksum_of, open_any
 from s2l3a_xr._jobs import (
     Job,
     Watch,
@@ -167,29 +167,47 @@ def _jobs(
 
 
 def _unfinished(jobs: Sequence[Job], *, overwrite: bool) -> list[Job]:
-    checks = [delayed(_is_complete)(job, overwrite) for job in jobs]
+    claims = [_claims_content(job, overwrite=overwrite) for job in jobs]
+    claimed = [job for job, claim in zip(jobs, claims, strict=True) if claim]
+    checks = [delayed(_is_complete)(job, overwrite) for job in claimed]
     done = run_counted(checks, unit="file", shown=False)
-    return [job for job, complete in zip(jobs, done, strict=True) if not complete]
+    whole = {job.path for job, complete in zip(claimed, done, strict=True) if complete}
+    return [job for job in jobs if job.path not in whole]
 
 
-def _is_complete(job: Job, overwrite: bool) -> bool:
-    """Tell whether a file is there that holds what is wanted, whole."""
+def _claims_content(job: Job, *, overwrite: bool) -> bool:
+    """Tell whether a file is there whose header says what is wanted."""
     if not job.path.exists():
         return False
     try:
-        with rasterio.open(job.path, driver="GTiff") as file:
+        with open_any(job.path) as file:
             said = _SAYS.fullmatch(file.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
-            if said and said[1] == job.content:
-                return said[2] == _checksum(file)
     except rasterio.errors.RasterioError:
         said = None
+    if said and said[1] == job.content:
+        return True
     if overwrite or (said and said[1].startswith("-")):
         return False
-    msg = (
-        f"{job.path} is there already and was made of something else, or is damaged; pass "
+    raise _in_the_way(job.path)
+
+
+def _is_complete(job: Job, overwrite: bool) -> bool:
+    """Tell whether a file that says what is wanted has the pixels, too."""
+    try:
+        with rasterio.open(job.path, driver="GTiff") as file:
+            said = _SAYS.fullmatch(file.tags()["TIFFTAG_IMAGEDESCRIPTION"])
+            return bool(said and said[2] == _checksum(file))
+    except rasterio.errors.RasterioError as exc:
+        if overwrite:
+            return False
+        raise _in_the_way(job.path) from exc
+
+
+def _in_the_way(path: Path) -> ExportError:
+    return ExportError(
+        f"{path} is there already and was made of something else, or is damaged; pass "
         "overwrite=True (--overwrite) to replace it, or write to another folder."
     )
-    raise ExportError(msg)
 
 
 def _checksum(file: Any) -> str:  # noqa: ANN401 - rasterio is untyped

@@ -165,6 +165,19 @@ def test_nothing_is_read_twice(tmp_path, lay_file, change):
     np.testing.assert_array_equal(read(path), pixels[0, 0])
 
 
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(to_geotiff, "s2_l3a_20210415_red.tif"), (to_cog, "s2_l3a_20210415_red.tif")],
+)
+def test_foreign_files_that_lie_nowhere_are_no_warning(da, tmp_path, write, name):
+    with tifffile.TiffWriter(tmp_path / name) as foreign:
+        foreign.write(np.zeros((16, 16), "uint8"))
+    with pytest.raises(ExportError, match=r"made of something else"):
+        write(da, tmp_path, progress=False)
+    assert tmp_path / name in write(da, tmp_path, overwrite=True, progress=False)
+    assert read(tmp_path / name).shape > (16, 16)
+
+
 def test_foreign_files_stay(da, tmp_path):
     (tmp_path / "s2_l3a_20210415_red.tif").write_text("my thesis")
     to_geotiff(da.isel(time=[1]), tmp_path, progress=False)
