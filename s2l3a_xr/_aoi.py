@@ -18,7 +18,12 @@ from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
 from s2l3a_xr._geometries import LONLAT, to_series
 
 _PRODUCT_BOUNDS = (5.7, 46.7, 15.2, 56.0)
-"""Lon/lat extent of DLR's collection; only the hint on swapped axes uses it."""
+"""Lon/lat extent of DLR's collection; only hints use it."""
+
+COVERAGE = "the product covers Germany, lon {} to {}, lat {} to {}".format(
+    *(_PRODUCT_BOUNDS[i] for i in (0, 2, 1, 3))
+)
+"""For messages about areas that lie elsewhere."""
 
 AoiLike: TypeAlias = (
     "str | os.PathLike[str] | gpd.GeoDataFrame | gpd.GeoSeries | BaseGeometry"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import rasterio
 import xarray as xr
@@ -18,7 +19,7 @@ from dask.delayed import delayed
 
 from s2l3a_xr._disk import make_folder, move_whole, set_aside, sweep, told
 from s2l3a_xr._errors import ExportError
-from s2l3a_xr._geotiff import checksum_of
+from s2l3a_xr._geotiff import checksum_of, open_any
 from s2l3a_xr._jobs import (
     Job,
     Watch,
@@ -39,6 +40,7 @@ from s2l3a_xr._rehearsal import Origin, find_origin
 from s2l3a_xr._volume import MAX_BYTES, check_volume
 
 _TILE_PX, _CHUNK_PX = 512, 4096
+_LEAST_PX = 64
 _HOW = "cog by odc-geo"
 _CLASSIC_LIMIT = 4_000_000_000
 _SAID = "S2L3A content {} pixels {}"
@@ -82,8 +84,8 @@ def to_cog(
     Returns
     -------
     list of pathlib.Path
-        All files, written or found complete. odc-geo pads planes with nodata at the right and
-        at the bottom, to a multiple of 2 for each overview.
+        All files, written or found complete. Planes are padded with nodata at the right and at
+        the bottom: to 64 pixels at least, and to a multiple of 2 for each overview.
 
     Raises
     ------
@@ -165,29 +167,47 @@ def _jobs(
 
 
 def _unfinished(jobs: Sequence[Job], *, overwrite: bool) -> list[Job]:
-    checks = [delayed(_is_complete)(job, overwrite) for job in jobs]
+    claims = [_claims_content(job, overwrite=overwrite) for job in jobs]
+    claimed = [job for job, claim in zip(jobs, claims, strict=True) if claim]
+    checks = [delayed(_is_complete)(job, overwrite) for job in claimed]
     done = run_counted(checks, unit="file", shown=False)
-    return [job for job, complete in zip(jobs, done, strict=True) if not complete]
+    whole = {job.path for job, complete in zip(claimed, done, strict=True) if complete}
+    return [job for job in jobs if job.path not in whole]
 
 
-def _is_complete(job: Job, overwrite: bool) -> bool:
-    """Tell whether a file is there that holds what is wanted, whole."""
+def _claims_content(job: Job, *, overwrite: bool) -> bool:
+    """Tell whether a file is there whose header says what is wanted."""
     if not job.path.exists():
         return False
     try:
-        with rasterio.open(job.path, driver="GTiff") as file:
+        with open_any(job.path) as file:
             said = _SAYS.fullmatch(file.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
-            if said and said[1] == job.content:
-                return said[2] == _checksum(file)
     except rasterio.errors.RasterioError:
         said = None
+    if said and said[1] == job.content:
+        return True
     if overwrite or (said and said[1].startswith("-")):
         return False
-    msg = (
-        f"{job.path} is there already and was made of something else, or is damaged; pass "
+    raise _in_the_way(job.path)
+
+
+def _is_complete(job: Job, overwrite: bool) -> bool:
+    """Tell whether a file that says what is wanted has the pixels, too."""
+    try:
+        with rasterio.open(job.path, driver="GTiff") as file:
+            said = _SAYS.fullmatch(file.tags()["TIFFTAG_IMAGEDESCRIPTION"])
+            return bool(said and said[2] == _checksum(file))
+    except rasterio.errors.RasterioError as exc:
+        if overwrite:
+            return False
+        raise _in_the_way(job.path) from exc
+
+
+def _in_the_way(path: Path) -> ExportError:
+    return ExportError(
+        f"{path} is there already and was made of something else, or is damaged; pass "
         "overwrite=True (--overwrite) to replace it, or write to another folder."
     )
-    raise ExportError(msg)
 
 
 def _checksum(file: Any) -> str:  # noqa: ANN401 - rasterio is untyped
@@ -208,7 +228,8 @@ def _pack(pixels: Any, place: Path, raster: Raster, names: Sequence[str]) -> Any
     from odc.geo.geobox import GeoBox  # noqa: PLC0415 - the same
     from odc.geo.xr import wrap_xr  # noqa: PLC0415 - the same
 
-    box = GeoBox((raster.height, raster.width), raster.transform, raster.crs)
+    pixels = _widened(pixels, raster.nodata)
+    box = GeoBox(pixels.shape[-2:], raster.transform, raster.crs)
     da = wrap_xr(pixels, box, nodata=raster.nodata, always_yx=True, axis=pixels.ndim - 2)
     da.attrs["long_name"] = list(names)
     return save_cog_with_dask(
@@ -222,6 +243,18 @@ def _pack(pixels: Any, place: Path, raster: Raster, names: Sequence[str]) -> Any
         stats=False,
         description=_SAID.format("-" * 32, "-" * 8),
     )
+
+
+def _widened(pixels: Any, nodata: float | None) -> Any:  # noqa: ANN401 - dask is untyped
+    """Pad a small plane: odc-geo takes (band, y, 3) for colours, and can't halve single rows."""
+    bands = pixels.shape[0] if pixels.ndim == 3 else 1  # noqa: PLR2004 - of all bands
+    least = max(_LEAST_PX, bands + 1)  # as many bands as rows and columns are a guess, too
+    lacking = [max(least - size, 0) for size in pixels.shape[-2:]]
+    if not any(lacking):
+        return pixels
+    ends = [(0, 0)] * (pixels.ndim - 2) + [(0, more) for more in lacking]
+    padded = dask.array.pad(pixels, ends, constant_values=nodata or 0)
+    return padded.rechunk(dict.fromkeys((-2, -1), _CHUNK_PX))
 
 
 def _finish(packed: object, place: Path, job: Job, watch: Watch) -> str:  # noqa: ARG001 - waited for

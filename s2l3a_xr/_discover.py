@@ -7,7 +7,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
-from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._aoi import COVERAGE, Aoi
 from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin, newest
 from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
@@ -198,9 +198,10 @@ async def _explain_nothing(
     names = ", ".join(tile.name for tile in candidates)
     if not has:
         return (
-            f"no product tile is offered {where} (looked for {names or 'none'}); check the AOI "
-            "(the product is of Germany), and that the archive's address leads to the folder "
-            "that holds 31/, 32/, 33/ (at DLR it ends in /files/)."
+            f"no product tile is offered {where} (looked for {names or 'none'}); {COVERAGE}. "
+            "If the AOI lies elsewhere, check the AOI's CRS and that x is longitude or easting; if "
+            "not, whether the archive's address leads to the folder that holds 31/, 32/, 33/ (at "
+            "DLR it ends in /files/) and the archive has that part of it."
         )
     months = {tile: [month_text((y, m)) for t, y, m in sorted(found) if t == tile] for tile in has}
     there = "; ".join(

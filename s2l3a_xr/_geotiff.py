@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
@@ -194,7 +196,7 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
     try:
         if not path.exists():
             return False
-        with rasterio.open(path, driver="GTiff") as file:
+        with open_any(path) as file:
             there = (file.width, file.height, file.transform, file.dtypes[0], file.nodata)
             same_crs = file.crs == rasterio.CRS.from_wkt(raster.crs)
             tags = file.tags()
@@ -215,6 +217,24 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
         "overwrite=True (--overwrite) to replace it, or write to another folder."
     )
     raise ExportError(msg)
+
+
+def open_any(path: Path) -> Any:  # noqa: ANN401 - rasterio is untyped
+    """Open a file that may be anybody's, in the thread of the user.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    rasterio.DatasetReader
+        Without a warning where it does not say where it lies: then it is none of ours.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, driver="GTiff")
 
 
 def is_sound(path: Path) -> bool:

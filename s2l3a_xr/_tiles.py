@@ -14,7 +14,7 @@ import shapely
 from mgrs.core import MGRSError
 from shapely.geometry.base import BaseGeometry
 
-from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._aoi import COVERAGE, Aoi
 from s2l3a_xr._errors import AoiError
 from s2l3a_xr._geometries import LONLAT
 
@@ -144,12 +144,15 @@ def tiles_over(aoi: Aoi) -> tuple[Tile, ...]:
     """
     west, south, east, north = aoi.to_crs(LONLAT).bounds
     if south < _UTM_LATITUDES[0] or north > _UTM_LATITUDES[1]:
-        msg = f"no tile of the product lies at {aoi.describe()}: the archive covers Germany."
+        msg = (
+            f"no tile of the product lies at {aoi.describe()}: {COVERAGE}. See whether the AOI has "
+            "the CRS that it says, and x is longitude or easting."
+        )
         raise AoiError(msg)
     if east - west > _WIDEST_DEGREES:
         msg = (
-            f"no tile is looked for in an area as wide as {aoi.describe()}; the archive covers "
-            "Germany: give the part that is meant. Does the AOI cross the antimeridian?"
+            f"no tile is looked for in an area as wide as {aoi.describe()}; {COVERAGE}: give the "
+            "part that is meant. Does the AOI cross the antimeridian?"
         )
         raise AoiError(msg)
     first, last = (int((longitude + 180) // 6) + 1 for longitude in (west, east))

@@ -84,6 +84,27 @@ def test_all_bands_together(da, tmp_path):
             assert file.overviews(1) == file.overviews(2) != []
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("bands", "height", "width"),
+    [(1, 1, 1), (4, 1, 40), (2, 40, 1), (4, 3, 3), (3, 5, 3), (4, 4, 4), (2, 2, 2), (4, 63, 64)],
+)
+def test_small_planes_are_not_taken_for_others(server, tmp_path, bands, height, width, together):
+    """odc-geo takes (band, y, 3 or 4) for the colours of y pixels, and divides by no rows."""
+    names = ["B2", "B3", "B4", "B8"][:bands]
+    da = s2l3a_xr.open_l3a(AOI, archive=server.url, time="2021-05", bands=names)
+    da = da.isel(y=slice(100, 100 + height), x=slice(50, 50 + width))
+    paths = to_cog(da, tmp_path, together=together, progress=False)
+    planes = [read(path, band=None) for path in paths]
+    found, expected = np.concatenate(planes), da[0].to_numpy()
+    assert len(np.unique(expected)) > 1 or expected.size == 1
+    assert found.shape[0] == bands
+    for pixels, plane in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(within(pixels, plane), plane)
+    with rasterio.open(paths[0]) as file:
+        assert file.transform == da.rio.transform()
+
+
 def test_overviews_keep_nodata_and_data_apart(da, tmp_path):
     triangle = da.isel(time=[0], band=[0]).compute()
     rows, columns = np.indices(triangle.shape[2:])
@@ -142,6 +163,19 @@ def test_nothing_is_read_twice(tmp_path, lay_file, change):
         _, sent = tif_bytes(server)
     assert sent < 1.1 * pixels.nbytes
     np.testing.assert_array_equal(read(path), pixels[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(to_geotiff, "s2_l3a_20210415_red.tif"), (to_cog, "s2_l3a_20210415_red.tif")],
+)
+def test_foreign_files_that_lie_nowhere_are_no_warning(da, tmp_path, write, name):
+    with tifffile.TiffWriter(tmp_path / name) as foreign:
+        foreign.write(np.zeros((16, 16), "uint8"))
+    with pytest.raises(ExportError, match=r"made of something else"):
+        write(da, tmp_path, progress=False)
+    assert tmp_path / name in write(da, tmp_path, overwrite=True, progress=False)
+    assert read(tmp_path / name).shape > (16, 16)
 
 
 def test_foreign_files_stay(da, tmp_path):

@@ -455,7 +455,10 @@ def test_the_error_says_which_years_there_are(tree):
 
 
 def test_the_error_says_that_no_tile_is_offered(tree):
-    with pytest.raises(MissingError, match=r"no product tile is offered at lon .*check the AOI"):
+    with pytest.raises(
+        MissingError,
+        match=r"no product tile is offered at lon .*covers Germany, lon 5\.7 to 15\.2, lat .*CRS",
+    ):
         tree.lay("32UPC", 3).search((2.3, 48.8, 2.4, 48.9), years=2021)
     with pytest.raises(MissingError, match=r"looked for 32UPC\)"):
         search_l3a(IN_PC, archive=tree.server.origin + "/empty")

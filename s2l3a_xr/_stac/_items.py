@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from s2l3a_xr._aoi import Aoi
+from s2l3a_xr._aoi import COVERAGE, Aoi
 from s2l3a_xr._archive import Listed, Origin, band_resolution
 from s2l3a_xr._errors import ArchiveError, MissingError, MissingWarning, redact
 from s2l3a_xr._product import BANDS, Band, Product
@@ -228,8 +228,9 @@ class ItemArchive:
         tiles = {product.tile for product in self.found}
         if tiles.isdisjoint(tile.name for tile in tiles_over(aoi)):
             msg = (
-                f"{where} has no file of the product at {aoi.describe()}; check the AOI (the "
-                "product is of Germany) and the collection. Files are known by their names, such "
+                f"{where} has no file of the product at {aoi.describe()}; {COVERAGE}. "
+                "If the AOI lies elsewhere, check its CRS and that x is longitude or easting; if "
+                "not, the collection. Files are known by their names, such "
                 "as SENTINEL2X_20210315-000000-000_L3A_T32UPC_C_V1-2_FRC_B4.tif."
             )
             raise MissingError(msg)
