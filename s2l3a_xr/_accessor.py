@@ -12,6 +12,7 @@ import xarray as xr
 
 from s2l3a_xr._accessor_masks import MaskMethods
 from s2l3a_xr._accessor_pictures import PictureMethods
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._menu import Menu
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
         Returns
         -------
         xarray.DataArray
-            float32, the same numbers (reflectance x 10000).
+            float32, the same dims and numbers (reflectance x 10000).
 
         Examples
         --------
@@ -161,6 +162,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
 
         return traffic_table(tokens_of(self._da))
 
+    @knows_keywords
     def to_geotiff(
         self,
         directory: str | os.PathLike[str],
@@ -221,6 +223,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
             piece_px=piece_px,
         )
 
+    @knows_keywords
     def to_zarr(
         self,
         store: Any,  # noqa: ANN401 - path, URL or a store
@@ -281,6 +284,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
             storage_options=storage_options,
         )
 
+    @knows_keywords
     def to_cog(
         self,
         directory: str | os.PathLike[str],

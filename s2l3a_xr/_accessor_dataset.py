@@ -47,7 +47,7 @@ class L3ADatasetAccessor(Menu):
         Returns
         -------
         xarray.DataArray
-            Dims (time, band, y, x); for all methods of ``da.l3a``.
+            Dims (time, band, y, x), dtype as the bands; for all methods of ``da.l3a``.
 
         Raises
         ------

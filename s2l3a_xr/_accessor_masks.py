@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from s2l3a_xr._keywords import knows_keywords
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,6 +19,7 @@ class MaskMethods:
 
     _da: xr.DataArray
 
+    @knows_keywords
     def quality(self, *, approximate: bool = False) -> pd.DataFrame:
         """Count what the masks say of the area, month by month.
 
@@ -60,6 +63,7 @@ class MaskMethods:
 
         return quality(self._da, approximate=approximate)
 
+    @knows_keywords
     def select_clear(self, max_masked: float, *, mask: Mask = ("cloud", "snow")) -> xr.DataArray:
         """Leave out months of which too much is masked.
 
@@ -75,7 +79,7 @@ class MaskMethods:
         Returns
         -------
         xarray.DataArray
-            The months that are left, still lazy.
+            The same dims and dtype, with the months that are left; still lazy.
 
         Raises
         ------

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from s2l3a_xr._keywords import knows_keywords
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -23,6 +25,7 @@ class PictureMethods:
 
     _da: xr.DataArray
 
+    @knows_keywords
     def rgb(
         self,
         bands: str | Sequence[str] = ("B4", "B3", "B2"),
@@ -66,6 +69,7 @@ class PictureMethods:
 
         return paint(self._da, bands, stretch).image
 
+    @knows_keywords
     def plot_rgb(
         self,
         bands: str | Sequence[str] = ("B4", "B3", "B2"),
@@ -121,6 +125,7 @@ class PictureMethods:
 
         return plot_rgb(self._da, bands=bands, stretch=stretch, columns=columns, share=share)
 
+    @knows_keywords
     def quicklook(
         self,
         path: str | os.PathLike[str],

@@ -25,11 +25,11 @@ def knows_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
     callable
         The same, but for its ``TypeError``.
     """
-    known = inspect.signature(function).parameters
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @functools.wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        for name in kwargs.keys() - known.keys():
+        for name in kwargs.keys() - set(known):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
             msg = f"{function.__name__}() has no keyword {name!r}; {hint}"

@@ -31,6 +31,7 @@ from s2l3a_xr._errors import (
 )
 from s2l3a_xr._grid import outline
 from s2l3a_xr._inventory import Inventory, volume_text
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import BANDS, Product
@@ -52,6 +53,7 @@ _MOST_RECORDS = 1000
 _RECORD = "inventory.json"
 
 
+@knows_keywords
 def save_archive(
     inventory: Inventory | str | os.PathLike[str],
     directory: str | os.PathLike[str],
@@ -132,7 +134,7 @@ def save_archive(
     if gone:
         warn_user(
             f"{len(gone)} listed file(s) are gone from the archive, first {gone[0].url}; the "
-            "mirror lacks them.",
+            "mirror lacks them. Search again for what is there now.",
             MissingWarning,
         )
     _record(inventory, root)

@@ -26,6 +26,7 @@ from s2l3a_xr._errors import (
 from s2l3a_xr._flags import flag_attrs
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._loop import gather
 from s2l3a_xr._mirror import sources_of
 from s2l3a_xr._paths import take_path
@@ -41,6 +42,7 @@ _ICECHUNK, _PARQUET = ".icechunk", ".parquet"
 _FLAG_FILL = 255
 
 
+@knows_keywords
 def to_virtual(
     inventory: Inventory | str | os.PathLike[str],
     store: str | os.PathLike[str],
@@ -132,7 +134,8 @@ def to_virtual(
         raise ExportError(msg) from exc
     if gone:
         warn_user(
-            f"{len(gone)} listed file(s) are gone from the archive; they are nodata in {target}.",
+            f"{len(gone)} listed file(s) are gone from the archive; they are nodata in {target}. "
+            "Search again for what is there now, and make the store anew.",
             MissingWarning,
         )
     return target

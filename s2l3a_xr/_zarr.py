@@ -203,7 +203,10 @@ def _chunk_sizes(cube: xr.DataArray, chunks: Mapping[str, int] | None) -> tuple[
         for dim, size, one in zip(DIMS, cube.shape, usual, strict=True)
     ]
     if any(type(one) is not int or one < 1 for one in sizes):
-        msg = f"chunks={chunks!r} can't be: a chunk has at least one pixel, and whole ones."
+        msg = (
+            f"chunks={chunks!r} can't be: a chunk has at least one pixel, and whole ones; give "
+            "such as {'x': 1024}, or -1 for all of a dimension."
+        )
         raise ExportError(msg)
     return tuple(min(one, size) for one, size in zip(sizes, cube.shape, strict=True))
 

@@ -95,6 +95,16 @@ def test_what_comes_out_is_told(name):
 
 
 @every_callable
+def test_dims_and_dtype_of_arrays_are_told(name):
+    thing = PUBLIC[name]
+    given = inspect.signature(thing).return_annotation if inspect.isfunction(thing) else ""
+    if given in {"xr.DataArray", "xr.Dataset"}:
+        told = sections(thing)["Returns"]
+        assert re.search(r"\(?time, |same dims", told), told
+        assert re.search(r"int8|int16|float32|float64|datetime64|dtype", told), told
+
+
+@every_callable
 def test_what_can_go_wrong_is_told_by_types_that_exist(name):
     raised = sections(PUBLIC[name]).get("Raises", "")
     assert raised or name in FAIL_NEVER or not taken(PUBLIC[name])
@@ -124,9 +134,12 @@ def test_each_begins_with_one_line(name):
 
 def test_tab_completion_shows_public_names_alone():
     assert set(dir(s2l3a_xr)) == set(s2l3a_xr.__all__)
-    da = xr.DataArray([1])
-    ours = {name for name in dir(da.l3a) if not name.startswith("_")}
-    assert ours == dict(methods(L3AAccessor)).keys()
+    for owner, accessor in (
+        (xr.DataArray([1]), L3AAccessor),
+        (xr.Dataset(), L3ADatasetAccessor),
+    ):
+        ours = {name for name in dir(owner.l3a) if not name.startswith("_")}
+        assert ours == dict(methods(accessor)).keys()
     told = explained(sections(s2l3a_xr.Inventory)["Parameters"])
     shown = {name for name in dir(s2l3a_xr.Inventory) if not name.startswith("_")}
     for name in shown - set(told):

@@ -20,7 +20,10 @@ from s2l3a_xr import (
     open_l3a,
     save_archive,
     search_l3a,
+    to_cog,
     to_geotiff,
+    to_virtual,
+    to_zarr,
 )
 from s2l3a_xr._errors import ArchiveError, InputError, ReadError, S2L3AError
 
@@ -176,6 +179,36 @@ def test_other_misuse(cube, tmp_path):
         with pytest.raises(InputError) as caught:
             wrong()
         check_message(caught.value)
+
+
+def test_misuse_of_stores_and_saved_requests(archive, cube, tmp_path):
+    found = search_l3a(AOI, time="2021-05", bands="B4", archive=archive)
+    (tmp_path / "there.parquet").mkdir()
+    (tmp_path / "broken.json").write_text("{}")
+    ask = {"engine": "s2l3a", "archive": archive}
+    opened = open_l3a(inventory=found)
+    for wrong, told in (
+        (lambda: to_virtual(found, tmp_path / "refs.zarr"), r"must end in \.icechunk or \.parquet"),
+        (lambda: to_virtual(found, tmp_path / "there.parquet"), "is there already; remove it, or"),
+        (lambda: to_virtual(found, 5), "the store"),
+        (lambda: to_cog(5, tmp_path), "DataArray"),
+        (lambda: to_cog(cube, 5), "directory"),
+        (lambda: to_zarr(5, tmp_path / "a.zarr"), "DataArray"),
+        (lambda: to_zarr(cube, 5), "store"),
+        (lambda: to_zarr(cube, tmp_path / "a.zarr", chunks={"q": 1}), "choose from time, band"),
+        (lambda: to_zarr(cube, tmp_path / "a.zarr", chunks={"x": 0}), "at least one pixel"),
+        (lambda: to_zarr(cube, tmp_path / "broken.json"), "broken.json"),
+        (lambda: opened.l3a.save_request(tmp_path / "a.txt"), r"must end in \.json or \.geojson"),
+        (xr.DataArray([1]).l3a.plan, "open_l3a"),
+        (lambda: xr.DataArray([1]).l3a.save_request(tmp_path / "a.json"), "no request to save"),
+        (lambda: xr.open_dataset(tmp_path / "broken.json", engine="s2l3a"), "broken.json"),
+        (lambda: xr.open_dataset(tmp_path / "nope.json", engine="s2l3a"), "nope.json"),
+        (lambda: xr.open_dataset(AOI, **ask, bands="B99"), "B99"),
+    ):
+        with pytest.raises(InputError, match=told) as caught:
+            wrong()
+        check_message(caught.value)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".zarr"]
 
 
 FAULTS = ["s403", "s404", "s503", "reset0", "closemid", "html200", "gzip", "flip", "shift_honest"]

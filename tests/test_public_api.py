@@ -27,6 +27,20 @@ def test_a_near_keyword_is_named():
             s2l3a_xr.open_l3a((11.7, 51.9, 11.8, 52.0), **{name: 5})
     with pytest.raises(TypeError, match=r"no keyword 'quux'; it has aoi, years, months"):
         s2l3a_xr.search_l3a((11.7, 51.9, 11.8, 52.0), quux=5)
+    da = xr.DataArray([0])
+    for call, name, meant in (
+        (s2l3a_xr.save_archive, "transports", "transport"),
+        (s2l3a_xr.to_virtual, "progres", "progress"),
+        (da.l3a.to_geotiff, "profil", "profile"),
+        (da.l3a.to_zarr, "chunk", "chunks"),
+        (da.l3a.to_cog, "overwrit", "overwrite"),
+        (da.l3a.plot_rgb, "column", "columns"),
+        (da.l3a.quicklook, "band", "bands"),
+    ):
+        with pytest.raises(TypeError, match=rf"no keyword '{name}'; did you mean '{meant}'\?"):
+            call("x", "x", **{name: 5})
+    with pytest.raises(TypeError, match=r"to_cog\(\) has no keyword 'quux'; it has directory, "):
+        da.l3a.to_cog("x", quux=5)
 
 
 @pytest.mark.parametrize(("owner", "name"), [(xr.DataArray([0]), "da"), (xr.Dataset(), "ds")])
