@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import statistics
 import threading
 import time
 import warnings
@@ -234,15 +235,15 @@ def test_a_host_that_asks_for_less_gets_less(monkeypatch):
 
 
 def test_refusals_amid_answers_cost_little(site):
-    """About 1 s each time; 4 s on average where each request doubles its pauses by itself."""
-    taken = 0.0
-    for _ in range(3):  # dice: once alone may go well
+    """About 1 s; 4 s and more where each request doubles its pauses whatever others get."""
+    times = []
+    for _ in range(5):  # dice: a file that is refused seven times in a row takes long
         url = site.url("s429", p=0.4, path="a.bin")
-        ends, once = settled(url, 300)
-        taken += once
+        ends, taken = settled(url, 300)
+        times.append(taken)
         assert ends == [CONTENT[100 * i + 1 : 100 * i + 50] for i in range(300)]
         assert 400 < len(site.log(url)) < 600
-    assert taken < 8
+    assert statistics.median(times) < 3
 
 
 def test_a_file_that_alone_is_refused_is_asked_ever_less(monkeypatch):
