@@ -320,10 +320,12 @@ def _proxy_error(
 
 def _tracing() -> aiohttp.TraceConfig:
     async def opened(_: object, context: SimpleNamespace, __: object) -> None:
-        count(context.trace_request_ctx.host, "connections")
+        if isinstance(context.trace_request_ctx, Attempt):  # a probe notes by itself
+            count(context.trace_request_ctx.host, "connections")
 
     async def sent(_: object, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.sent()
+        if isinstance(context.trace_request_ctx, Attempt):
+            context.trace_request_ctx.sent()
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(opened)
