@@ -379,7 +379,10 @@ def test_a_frozen_scheduler_hangs_nobody_and_a_dead_one_hinders_nobody(site, tmp
     scheduler = start("scheduler", "--port", 0, "--scheduler-file", place)
     try:
         wait_until(lambda: place.exists() and place.read_text())
-        with distributed.Client(scheduler_file=str(place), timeout=30) as client:
+        with (
+            dask.config.set(scheduler="threads"),  # taken back at the end, by a lost client not
+            distributed.Client(scheduler_file=str(place), timeout=30) as client,
+        ):
             da = opened(site)
             pickle.dumps(da)
             os.kill(scheduler.pid, signal.SIGSTOP)
