@@ -74,7 +74,7 @@ class SiteCheck:
         self.links[page_name] = set(page.evaluate(_LINKS))
         self.ids[page_name] = set(page.evaluate(_IDS))
         name = page_name.removesuffix(".html").replace("/", "-")
-        page.screenshot(path=self.pictures / f"{width_name}-{name}.png", full_page=True)
+        page.screenshot(path=self.pictures / f"{width_name}-{name}.png", full_page=True, animations="disabled")
         page.close()
 
     def follow_links(self, site: Path) -> int:
@@ -108,7 +108,7 @@ class SiteCheck:
             targets = found.evaluate_all("found => found.map(e => e.href)")
             if not any(expected in target for target in targets):
                 self._note("search", f"{words!r} does not find {expected}")
-        page.screenshot(path=self.pictures / "search.png")
+        page.screenshot(path=self.pictures / "search.png", animations="disabled")
         page.close()
 
     def _note(self, where: str, fault: str) -> None:
