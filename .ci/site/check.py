@@ -74,7 +74,9 @@ class SiteCheck:
         self.links[page_name] = set(page.evaluate(_LINKS))
         self.ids[page_name] = set(page.evaluate(_IDS))
         name = page_name.removesuffix(".html").replace("/", "-")
-        page.screenshot(path=self.pictures / f"{width_name}-{name}.png", full_page=True, animations="disabled")
+        page.screenshot(
+            path=self.pictures / f"{width_name}-{name}.png", full_page=True, animations="disabled"
+        )
         page.close()
 
     def follow_links(self, site: Path) -> int:
