@@ -70,7 +70,7 @@ def markdown(cases: Sequence[CaseResult], facts: dict[str, Any], command: str) -
 def case_markdown(case: CaseResult) -> str:
     """Heading, table and notes of a case."""
     lines = [f"## {case.key}. {case.title}"]
-    if case.bound_s is not None:
+    if case.bound_s:
         lines.append(f"Bound: {case.bound_s:.3f} s.")
     measured = [row for row in case.rows if row.samples]
     if measured:
@@ -102,7 +102,7 @@ def _cells(case: CaseResult, row: Row) -> list[str]:
 
 def _goal_table(cases: Sequence[CaseResult]) -> str:
     rows = [
-        [case.key, goal.text, goal.figure, f"**{goal.verdict}**"]
+        [case.key, goal.text, goal.figure, goal.verdict.replace("missed", "**missed**")]
         for case in cases
         for goal in case.goals
     ]
