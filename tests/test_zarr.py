@@ -68,10 +68,15 @@ def test_the_same_array_comes_back(da, tmp_path):
 def test_gdal_reads_it(da, tmp_path):
     write(da, tmp_path / "a.zarr")
     path = f'ZARR:"{tmp_path / "a.zarr"}":/s2_l3a:1:0'
-    with rasterio.open(path) as file:
-        np.testing.assert_array_equal(file.read(1), da[1, 0])
-        assert file.nodata == -10000
-        assert file.transform == da.rio.transform()
+    try:
+        with rasterio.open(path) as file:
+            np.testing.assert_array_equal(file.read(1), da[1, 0])
+            assert file.nodata == -10000
+            assert file.transform == da.rio.transform()
+    except rasterio.errors.RasterioIOError as exc:
+        if "blosc not handled" in str(exc):
+            pytest.skip("the GDAL of this rasterio unpacks no Blosc")
+        raise
 
 
 def test_reflectance_is_stored_as_the_same_integers(server, tmp_path):
@@ -142,7 +147,7 @@ def test_nothing_is_read_again_of_a_complete_store(da, server, tmp_path):
     ("change", "named"),
     [
         (lambda da: da.isel(time=[0]), "shape .*; time "),
-        (lambda da: da + 1, "pixels "),
+        (lambda da: da.copy(data=da.data + 1), "pixels "),
         (lambda da: da.isel(x=slice(1, None)), "shape .*; x "),
         (lambda da: da.l3a.masked(), "dtype "),
         (lambda da: da.assign_coords(band=["a", "b"]), r"band \(\['B4', 'B5'\], not \['a', 'b'\]"),
