@@ -137,7 +137,11 @@ def export_as(
             )
         return [str(path) for path in paths]
 
-    return within_limit(write, yes=yes)
+    try:
+        return within_limit(write, yes=yes)
+    except KeyboardInterrupt:
+        click.echo(f"What is complete in {out} stays: the same command goes on.", err=True)
+        raise
 
 
 def name_written(paths: Sequence[str], began: datetime, *, quiet: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -328,3 +329,70 @@ def test_a_chunk_is_read_at_once_for_all_of_its_files(fresh_server, tmp_path):
         log = other.log
     # Not 16 files one after the other: every request begins within the time of one compute.
     assert log[-1].started - log[0].started < 2 * computed_s
+
+
+@pytest.mark.parametrize("chunks", ["auto", {"time": 1, "band": 1}, {"y": 100}, None])
+def test_only_files_that_lack_are_read(da, server, tmp_path, chunks):
+    options = {"time": "2021-03/2021-06", "bands": ["B3", "B4", "B8"], "archive": server.url}
+    da = s2l3a_xr.open_l3a(AOI, chunks=chunks, **options)
+    paths = to_geotiff(da, tmp_path, progress=False)
+    lost = ["s2_l3a_20210315_green.tif", "s2_l3a_20210415_nir.tif", "s2_l3a_20210615_red.tif"]
+    for name in lost:
+        (tmp_path / name).unlink()
+    again = s2l3a_xr.open_l3a(AOI, chunks=chunks, **options)
+    server.clear_log()
+    assert to_geotiff(again, tmp_path, progress=False) == paths
+    asked = {entry.path.rsplit("/", 1)[1][:-4] for entry in requests_to_tif(server)}
+    assert {(name[13:19], name.rsplit("_", 1)[1]) for name in asked} == {
+        ("210315", "B3"), ("210415", "B8"), ("210615", "B4"),
+    }  # fmt: skip
+    for path, plane in zip(paths, da.to_numpy().reshape(12, *da.shape[2:]), strict=True):
+        np.testing.assert_array_equal(read(path), plane)
+
+
+def test_files_are_written_and_counted_while_others_are_read(fresh_server, tmp_path, capsys):
+    transport = s2l3a_xr.Transport(max_connections=2)
+    da = s2l3a_xr.open_l3a(
+        AOI, time="2021-03/2021-06", archive=fresh_server.url, transport=transport
+    )
+    fresh_server.clear_log()
+    fresh_server.latency_s = 0.2
+    seen = []
+
+    def look():
+        while not seen:
+            if list(tmp_path.glob("s2_l3a_*.tif")):
+                seen.append(len(fresh_server.log))
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    paths = to_geotiff(da, tmp_path)
+    watcher.join()
+    assert seen[0] < len(fresh_server.log) - 4
+    shown = capsys.readouterr().err
+    assert any(f" {count}/{len(paths)} " in shown for count in range(1, len(paths)))
+    assert f" {len(paths)}/{len(paths)} " in shown
+
+
+def test_what_fails_takes_only_its_own_file_along(fresh_server, tmp_path):
+    options = {"time": "2021-03/2021-06", "archive": fresh_server.url, "missing": "keep"}
+    fresh_server.faults = [Fault(match=r"210415.*B4\.tif", kind="status", status=404)]
+    to_geotiff(s2l3a_xr.open_l3a(AOI, **options), tmp_path, progress=False)
+    fresh_server.faults = []
+    again = s2l3a_xr.open_l3a(AOI, **options)
+    fresh_server.clear_log()
+    paths = to_geotiff(again, tmp_path, progress=False)
+    asked = {entry.path for entry in requests_to_tif(fresh_server)}
+    assert asked
+    assert all("210415" in path and path.endswith("B4.tif") for path in asked)
+    for path, plane in zip(paths, again.to_numpy().reshape(16, *again.shape[2:]), strict=True):
+        np.testing.assert_array_equal(read(path), plane)
+
+
+def test_planes_that_are_turned_and_repeated_are_written_as_they_are(da, tmp_path):
+    turned = da.isel(y=slice(None, None, -1), x=[3, 3, 1, 0]).assign_coords(x=da.x[:4].values)
+    paths = to_geotiff(turned, tmp_path, progress=False)
+    north_up = turned.to_numpy().reshape(4, *turned.shape[2:])[:, ::-1]
+    for path, plane in zip(paths, north_up, strict=True):
+        np.testing.assert_array_equal(read(path), plane)

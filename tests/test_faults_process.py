@@ -265,6 +265,24 @@ def test_ctrl_c_ends_the_process_within_a_second(fresh_server, tmp_path, job, fa
     assert not folder.exists() or not [p for p in folder.rglob("*") if not p.is_dir()]
 
 
+@posix
+def test_ctrl_c_says_that_a_download_can_go_on(fresh_server, tmp_path):
+    out = tmp_path / "out"
+    words = ["download", "11.68,51.94,11.74,51.98", str(out), "--time", "2021-05", "--yes"]
+    script = f"from s2l3a_xr._cli import main; main({words!r} + ['--archive', sys.argv[1]])"
+    fresh_server.faults = [Fault(match=r"B8\.tif", kind="stall", seconds=9)]
+    process = spawn(f"import sys; print('go', flush=True); {script}", fresh_server.url, out)
+    while len(list(out.glob("*.tif"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"What is complete in {out} stays: the same command goes on." in err
+    assert "Traceback" not in err
+    assert len(list(out.glob("*.tif"))) == 3
+
+
 def _acquired(session):
     """Name connections in use; an aiohttp without this name fails the test."""
     clients = session.http.client._clients.values()
