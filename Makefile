@@ -27,7 +27,7 @@ endif
 HAVE = "$(BIN)/python" -m pip --version >/dev/null 2>&1
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint docs docs-check bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean
+.PHONY: help venv demo test lint docs docs-check lowest bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,14 @@ demo: $(STAMP)  ## From an area to GeoTIFFs and a picture, in demo/, without the
 
 test: $(STAMP)  ## All tests (ARGS="-k tiles" for some, WORKERS=0 one by one)
 	"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+lowest: $(STAMP)  ## All tests with the lowest versions that pyproject.toml allows (in .venv-lowest)
+	@$(INTO_VENV) uv
+	"$(BIN)/uv" venv --quiet --clear --python "$(PYTHON)" .venv-lowest
+	"$(BIN)/uv" pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+		--editable ".[all]" --group test
+	.venv-lowest/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-W default $(ARGS)
 
 faults: $(STAMP)  ## What can go wrong, at length: every fault everywhere, 10 000 chunks, 100 kills
 	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_matrix.py \
@@ -93,5 +101,5 @@ audit: $(STAMP)  ## Known holes in the versions of constraints.txt, or "not chec
 	"$(BIN)/python" .ci/audit.py constraints.txt || [ $$? -eq 3 ]
 
 clean:  ## Remove what make made
-	rm -rf .venv demo dist site site-pictures .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest demo dist site site-pictures .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -77,6 +77,10 @@ class Row:
         return statistics.median(getattr(sample, value) for sample in self.samples)
 
 
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
     """One goal of the issue and how it went."""
@@ -89,21 +93,23 @@ class Goal:
     @classmethod
     def at_most(cls, text: str, value: float | None, limit: float, unit: str = "") -> Goal:
         """Judge a figure that must not be larger."""
-        return cls._judged(text, value, f"limit {limit:g}{unit}", unit, lambda x: x <= limit)
+        wanted = f"at most {_short(limit)}{unit}"
+        return cls._judged(text, value, wanted, unit, lambda x: x <= limit)
 
     @classmethod
     def at_least(cls, text: str, value: float | None, limit: float, unit: str = "") -> Goal:
         """Judge a figure that must not be smaller."""
-        return cls._judged(text, value, f"limit {limit:g}{unit}", unit, lambda x: x >= limit)
+        wanted = f"at least {_short(limit)}{unit}"
+        return cls._judged(text, value, wanted, unit, lambda x: x >= limit)
 
     @classmethod
     def _judged(
-        cls, text: str, value: float | None, limit: str, unit: str, holds: Callable[[float], bool]
+        cls, text: str, value: float | None, wanted: str, unit: str, holds: Callable[[float], bool]
     ) -> Goal:
         if value is None:
-            return cls(text=text, figure=limit, verdict="not available")
+            return cls(text=text, figure=wanted, verdict="not available")
         verdict = "reached" if holds(value) else "missed"
-        return cls(text=text, figure=f"{value:.3g}{unit}, {limit}", verdict=verdict)
+        return cls(text=text, figure=f"{_short(value)}{unit}, {wanted}", verdict=verdict)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -84,7 +84,7 @@ def export(bench: Bench) -> CaseResult:
         repeat=min(bench.repeat, 3),
         extra={**options, "layout": layout},
     )
-    case.notes.append(f"Layout of the files, the same for both: {layout}.")
+    case.notes.append(f"Both write {', '.join(f'{key} {value}' for key, value in layout.items())}.")
     rss = case.value(ours, "rss_mb")
     more = None
     if not bench.quick:

@@ -70,11 +70,12 @@ def markdown(cases: Sequence[CaseResult], facts: dict[str, Any], command: str) -
 def case_markdown(case: CaseResult) -> str:
     """Heading, table and notes of a case."""
     lines = [f"## {case.key}. {case.title}"]
-    if case.bound_s is not None:
+    if case.bound_s:
         lines.append(f"Bound: {case.bound_s:.3f} s.")
     measured = [row for row in case.rows if row.samples]
     if measured:
-        lines.append(_table(["contender", *_COLUMNS], [_cells(case, row) for row in measured]))
+        cells = [_cells(case, row) for row in measured]
+        lines.append(_table(["contender", *_COLUMNS], cells, figures=len(_COLUMNS) - 1))
     failed = [row for row in case.rows if not row.samples]
     notes = [f"- {row.name}: skipped, {row.error or 'no run'}" for row in failed]
     notes += [f"- {note}" for note in case.notes]
@@ -101,7 +102,7 @@ def _cells(case: CaseResult, row: Row) -> list[str]:
 
 def _goal_table(cases: Sequence[CaseResult]) -> str:
     rows = [
-        [case.key, goal.text, goal.figure, f"**{goal.verdict}**"]
+        [case.key, goal.text, goal.figure, goal.verdict.replace("missed", "**missed**")]
         for case in cases
         for goal in case.goals
     ]
@@ -115,8 +116,10 @@ def _settings(cases: Sequence[CaseResult]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *rows]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], figures: int = 0) -> str:
+    """Write a table whose columns of `figures`, behind the first one, stand to the right."""
+    rule = ["---", *["---:"] * figures, *["---"] * (len(head) - 1 - figures)]
+    lines = [list(head), rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -158,7 +161,7 @@ def plot(cases: Sequence[CaseResult], path: Path) -> bool:
     figure, all_axes = plt.subplots(
         len(shown),
         1,
-        figsize=(8, 0.28 * sum(heights) + 0.6 * len(shown)),
+        figsize=(6.4, 0.28 * sum(heights) + 0.6 * len(shown)),  # words to be read on a phone
         height_ratios=heights,
         squeeze=False,
         layout="constrained",
@@ -179,14 +182,13 @@ def _bars(case: CaseResult, axes: Any) -> None:
     shown = [min(wall, longest) for wall in walls]
     labels = [f"{wall:.2f} s" + (" (bar cut)" if wall > longest else "") for wall in walls]
     bars = axes.barh([row.name for row in rows], shown, color=colors)
-    axes.bar_label(bars, labels, padding=3, fontsize=8)
+    axes.bar_label(bars, labels, padding=3, fontsize=9)
     if case.bound_s is not None and case.bound_s > 0.005 * longest:  # else it is the axis
         axes.axvline(case.bound_s, color="#b3261e", linewidth=1, linestyle="--")
-        axes.annotate(
-            "bound", (case.bound_s, 0), xycoords=("data", "axes fraction"), fontsize=7, va="bottom"
-        )
+        foot = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate("bound", (case.bound_s, 0), (3, 3), fontsize=8, color="#b3261e", **foot)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.2 * longest)
-    axes.set_title(f"{case.key}. {case.title}", fontsize=9, loc="left")
-    axes.tick_params(labelsize=8)
+    axes.set_xlim(0, 1.3 * longest)
+    axes.set_title(f"{case.key}. {case.title}: seconds", fontsize=10, loc="left")
+    axes.tick_params(labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)

@@ -120,7 +120,7 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
         ]
         read = [gpd.read_file(s, layer=name, columns=[]).geometry for s, name in layers]
     except _UNREADABLE as exc:
-        reason = str(exc).partition("; It might help")[0].rstrip(".")  # GDAL on its drivers
+        reason = str(exc).partition(" It might help")[0].rstrip(".;")  # GDAL on its drivers
         msg = (
             f"{file} can't be read as a vector file (GeoJSON, GPKG, Shapefile, KML): {reason}; "
             "see that it is whole, or export it anew."

@@ -2,8 +2,8 @@
 
 ``python .ci/site/check.py SITE PICTURES`` serves SITE on loopback, and writes a picture of each
 page to PICTURES. It ends with 1 where a page says something on the console, asks another host for
-anything, is wider than the screen, lacks a picture, or has a link that leads nowhere; and where
-search finds nothing. Without Chromium it says so and ends with 0.
+anything, is wider than the screen, lacks a picture, or has a link that leads nowhere; where search
+finds nothing, or copying takes prompts along. Without Chromium it says so and ends with 0.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class SiteCheck:
         self.links[page_name] = set(page.evaluate(_LINKS))
         self.ids[page_name] = set(page.evaluate(_IDS))
         name = page_name.removesuffix(".html").replace("/", "-")
-        page.screenshot(path=self.pictures / f"{width_name}-{name}.png", full_page=True)
+        page.screenshot(
+            path=self.pictures / f"{width_name}-{name}.png", full_page=True, animations="disabled"
+        )
         page.close()
 
     def follow_links(self, site: Path) -> int:
@@ -108,7 +110,19 @@ class SiteCheck:
             targets = found.evaluate_all("found => found.map(e => e.href)")
             if not any(expected in target for target in targets):
                 self._note("search", f"{words!r} does not find {expected}")
-        page.screenshot(path=self.pictures / "search.png")
+        page.screenshot(path=self.pictures / "search.png", animations="disabled")
+        page.close()
+
+    def copy(self, page_name: str, expected: str) -> None:
+        """Copy the first commands of a page: without their prompts, as they are to be pasted."""
+        page = self.browser.new_page()
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(self.base + page_name, wait_until="networkidle")
+        page.locator(".language-console .md-code__button[data-md-type=copy]").first.click()
+        page.wait_for_function("() => navigator.clipboard.readText()")
+        copied = page.evaluate("() => navigator.clipboard.readText()")
+        if copied != expected:
+            self._note(page_name, f"copies {copied!r}")
         page.close()
 
     def _note(self, where: str, fault: str) -> None:
@@ -151,6 +165,7 @@ def main(site: Path, pictures: Path) -> int:
         links = check.follow_links(site)
         check.search("open_l3a", "reference.html")
         check.search("eCognition", "ecognition.html")
+        check.copy("quick-start.html", 'pip install ".[all]"')
         browser.close()
     print(*check.faults, sep="\n")
     print(f"{len(pages)} pages at {len(WIDTHS)} widths, {links} links: {len(check.faults)} faults")

@@ -29,6 +29,8 @@ PAGES_OF = {
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 _FOR_READERS = re.compile(r"^```python internet$", re.MULTILINE)
+_OPTION = re.compile(r"(?<=<code>)--[\w-]+")
+_TEST = re.compile(r"(?<=<code>)test_\w+")
 
 _run = cache(run_notebook)  # `mkdocs serve` builds again and again
 
@@ -54,6 +56,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = _FOR_READERS.sub("```python", markdown)
     uri = page.file.src_uri
     return markdown if page.file.generated_by else _relinked(markdown, f"docs/{uri}", uri)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep options in one line, cut names of tests between words, hide a mark of docstrings."""
+    del page, config, files
+    html = html.replace("<p>::</p>\n", "")  # reStructuredText for "what follows is as it stands"
+    html = _TEST.sub(lambda name: name[0].replace("_", "_<wbr>"), html)
+    return _OPTION.sub(r'<span class="option">\g<0></span>', html)
 
 
 def _relinked(markdown: str, source: str, uri: str) -> str:
