@@ -22,7 +22,8 @@ from s2l3a_xr._agreement import Versions, reading_for, share_all, unpack_version
 from s2l3a_xr._cluster import check_version, own_version
 from s2l3a_xr._errors import GoneError, ReadError, S2L3AError
 from s2l3a_xr._failures import home_folder, listen, report
-from s2l3a_xr._reading import read_request
+from s2l3a_xr._loop import to_its_end
+from s2l3a_xr._reading import read_planes, read_request
 from s2l3a_xr._request import Request
 from s2l3a_xr._traffic import listen_to_traffic, note_traffic
 from s2l3a_xr._transport import Session, Tally, run_with_session
@@ -122,6 +123,55 @@ class L3AArray(BackendArray):
         )
         return pixels[scalars]
 
+    def give_planes(
+        self,
+        pairs: Sequence[tuple[int, int]],
+        rows: np.ndarray,
+        columns: np.ndarray,
+        take: Callable[[int, np.ndarray, bool], _T],
+    ) -> list[_T]:
+        """Read planes at once, and give each away as soon as it is whole.
+
+        Parameters
+        ----------
+        pairs : sequence of tuple of int
+            Position along time and band of each plane.
+        rows, columns : ndarray of int, ascending
+            Positions along y and x.
+        take : callable
+            Gets a plane's number, its pixels, and whether something of it was gone or failed; one
+            plane at a time, in a thread, while others are still being read.
+
+        Returns
+        -------
+        list
+            What it returned, by number.
+
+        Raises
+        ------
+        ReadError
+            As of `ask`; planes that were given away by then stay so.
+        """
+        taken: dict[int, _T] = {}
+
+        async def work(session: Session) -> tuple[list[_T], list[ReadError]]:
+            outputs = {
+                number: np.empty((len(rows), len(columns)), self.dtype)
+                for number in range(len(pairs))
+            }
+            one = asyncio.Lock()
+
+            async def finish(number: int, errors: list[ReadError]) -> None:
+                self._check_gone(errors)
+                plane = outputs.pop(number)
+                async with one:
+                    taken[number] = await to_its_end(take, number, plane, bool(errors))
+
+            errors = await read_planes(session, self.request, pairs, rows, columns, outputs, finish)
+            return [taken[number] for number in range(len(pairs))], errors
+
+        return self.ask(work)
+
     def ask(self, work: Callable[[Session], Awaitable[tuple[_T, list[ReadError]]]]) -> _T:
         """Have something of the request read, and tell what was gone or failed.
 
@@ -161,12 +211,14 @@ class L3AArray(BackendArray):
         return found
 
     def _report(self, errors: list[ReadError]) -> None:
-        missing = self.request.missing
+        self._check_gone(errors)
+        report(self.token, errors, home=self.home, quiet=self.request.missing == "keep")
+
+    def _check_gone(self, errors: list[ReadError]) -> None:
         gone = next((error for error in errors if isinstance(error, GoneError)), None)
-        if gone is not None and missing == "raise":
+        if gone is not None and self.request.missing == "raise":
             gone.__cause__ = gone.__context__ = None  # as above
             raise gone
-        report(self.token, errors, home=self.home, quiet=missing == "keep")
 
 
 class _Refused:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
 from dask.delayed import delayed
+from dask.utils import parse_bytes
 
 from s2l3a_xr._disk import make_folder, sweep
 from s2l3a_xr._errors import ExportError, MissingWarning, warn_user
@@ -36,9 +40,9 @@ from s2l3a_xr._jobs import (
 from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._pieces import Piece, cut_plane, drop_pieces, has_piece, join_pieces, write_piece
-from s2l3a_xr._progress import run_counted
+from s2l3a_xr._progress import count_now, run_counted
 from s2l3a_xr._raster import Raster, as_cube, raster_of
-from s2l3a_xr._rehearsal import Origin, as_run, find_origin
+from s2l3a_xr._rehearsal import Origin, PlaneReader, as_run, find_origin
 from s2l3a_xr._volume import MAX_BYTES, check_volume
 
 PIECE_PX = 8192
@@ -170,26 +174,25 @@ def _write(
     shown: bool,
 ) -> list[str]:
     """Write files; return the names of those that hold nothing."""
-    watch = watch_failures(cube)
-    pixels = _dask_array(cube, origin, way)
-    if not way.is_cut:
-        tasks = _tasks(pixels, todo, way, watch)
-        done = len(jobs) - len(todo)
-        written = run_counted(tasks, unit="file", shown=shown, done=done)
+    unit, done = "file", len(jobs) - len(todo)
+    if way.is_cut:
+        unit = "piece"
+        tasks, done = _piece_tasks(_squares(cube, origin, way), todo, way, watch_failures(cube))
+    elif origin is None:
+        tasks = _tasks(cube, todo, way, watch_failures(cube))
     else:
-        tasks, done = _piece_tasks(pixels, todo, way, watch)
-        written = run_counted(tasks, unit="piece", shown=shown, done=done)
+        tasks = _reads(origin, todo, way)
+    written = run_counted(tasks, unit=unit, shown=shown, done=done)
     return [name for name in written if isinstance(name, str)]
 
 
-def _dask_array(cube: xr.DataArray, origin: Origin | None, way: _Way) -> Any:  # noqa: ANN401 - dask is untyped
-    side = way.piece_px if way.is_cut else None
-    planes = origin.planes(side) if origin is not None else None
+def _squares(cube: xr.DataArray, origin: Origin | None, way: _Way) -> Any:  # noqa: ANN401 - dask is untyped
+    planes = origin.planes(way.piece_px) if origin is not None else None
     if planes is not None:
         return planes
     cut = chunked(cube)
-    sizes = (-1, -1) if side is None else (1, 1, side, side)
-    return cut.chunk(dict(zip(cut.dims[-len(sizes) :], sizes, strict=True))).data
+    sizes = (1, 1, way.piece_px, way.piece_px)
+    return cut.chunk(dict(zip(cut.dims, sizes, strict=True))).data
 
 
 def _piece_tasks(
@@ -236,17 +239,55 @@ def _join(written: Sequence[bool], rows: list[list[Piece]], job: Job, way: _Way)
     return job.path.name if is_empty and content is not None else None
 
 
-def _tasks(
-    pixels: Any,  # noqa: ANN401 - dask is untyped
+def _reads(origin: Origin, jobs: Sequence[Job], way: _Way) -> list[Any]:
+    """Make a task for each file, behind one for as many as memory takes: read at once.
+
+    Nothing else is read, and each file is written as soon as its pixels are there.
+    """
+    raster = way.raster
+    plane = raster.width * raster.height * origin.request.dtype.itemsize
+    most = max(1, parse_bytes(dask.config.get("array.chunk-size")) // plane)
+    bands = origin.bands.shape[1]
+    most = most // bands * bands or most  # whole months: their bands share masks
+    reader = delayed(origin.reader(), traverse=False)
+    tasks = []
+    for start in range(0, len(jobs), most):
+        members = jobs[start : start + most]
+        pairs = [
+            (int(origin.times[job.time, job.band]), int(origin.bands[job.time, job.band]))
+            for job in members
+        ]
+        keys = [f"write-{uuid.uuid4().hex}" for _ in members]
+        written = delayed(_read_and_write)(reader, pairs, members, keys, way)
+        tasks += [
+            delayed(operator.getitem)(written, number, dask_key_name=key)
+            for number, key in enumerate(keys)
+        ]
+    return tasks
+
+
+def _read_and_write(
+    reader: PlaneReader,
+    pairs: Sequence[tuple[int, int]],
     jobs: Sequence[Job],
+    keys: Sequence[str],
     way: _Way,
-    watch: Watch,
-) -> list[Any]:
+) -> list[str | None]:
+    def take(number: int, pixels: np.ndarray, has_failed: bool) -> str | None:
+        name = _write_plane(pixels, jobs[number], way, has_failed=has_failed)
+        count_now(keys[number])
+        return name
+
+    return reader.read(pairs, take)
+
+
+def _tasks(cube: xr.DataArray, jobs: Sequence[Job], way: _Way, watch: Watch) -> list[Any]:
     """Make a task for each file, behind one for each chunk that some files come from.
 
     dask would join the choice of a plane with the reading, and read plane by plane; a task
     of its own for the chunk keeps all of its requests in flight at once.
     """
+    pixels = chunked(cube).chunk(dict.fromkeys(cube.dims[-2:], -1)).data
     edges = [np.cumsum(sizes) for sizes in pixels.chunks[:2]]
     groups: dict[tuple[int, int], list[Job]] = defaultdict(list)
     for job in jobs:
@@ -263,7 +304,7 @@ def _tasks(
         chunk = delayed(_hold)(part)
         for job in members:
             plane = chunk[times.index(job.time), bands.index(job.band)]
-            tasks.append(delayed(_write_plane)(plane, job, way, watch))
+            tasks.append(delayed(_write_changed)(plane, job, way, watch))
     return tasks
 
 
@@ -283,13 +324,16 @@ def _unfinished(jobs: Sequence[Job], raster: Raster, *, overwrite: bool) -> list
     return [job for job in jobs if job.path not in done]
 
 
-def _write_plane(pixels: np.ndarray, job: Job, way: _Way, watch: Watch) -> str | None:
+def _write_changed(pixels: np.ndarray, job: Job, way: _Way, watch: Watch) -> str | None:
+    return _write_plane(pixels, job, way, has_failed=watch.sees([job.source]))
+
+
+def _write_plane(pixels: np.ndarray, job: Job, way: _Way, *, has_failed: bool) -> str | None:
     """Write one file, whole or not at all; return its name where it holds nothing."""
     raster = way.raster
     pixels = without_nan(pixels, raster.nodata)
     # Perhaps its source was gone only for now: what holds nothing is made anew.
     is_empty = raster.nodata is not None and _is_all(pixels, raster.nodata)
-    has_failed = watch.sees([job.source])
     content = None if is_empty or has_failed else job.content
     write_geotiff(job.path, pixels, raster, way.profile, name=job.name, content=content)
     return job.path.name if is_empty and not has_failed else None  # of failures others tell

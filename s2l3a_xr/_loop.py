@@ -259,3 +259,26 @@ async def in_thread(work: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 
         What it returns.
     """
     return await asyncio.get_running_loop().run_in_executor(_pool.threads(), work, *args)
+
+
+async def to_its_end(work: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - of the work
+    """Run a function that takes long in a thread of its own; being cancelled waits for it.
+
+    Parameters
+    ----------
+    work : callable
+        Writes something that should not go on when nobody waits for it any more.
+    *args
+        Its arguments.
+
+    Returns
+    -------
+    object
+        What it returns.
+    """
+    task = asyncio.create_task(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dask
@@ -12,6 +14,9 @@ from dask.callbacks import Callback
 from tqdm.auto import tqdm
 
 from s2l3a_xr._loop import cancel_all
+
+_lock = threading.Lock()
+_counters: list[Callable[[object], None]] = []
 
 
 def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) -> list[Any]:
@@ -34,28 +39,52 @@ def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) 
         What they return, in order.
     """
     total = done + len(tasks)
+    left = {task.key for task in tasks}
     with tqdm(total=total, initial=done, unit=unit, disable=not shown, file=sys.stderr) as bar:
+
+        def count(key: object, *_: object) -> None:
+            with _lock:
+                if key in left:
+                    left.discard(key)
+                    bar.update()
+
         client = current_client()
         if client is not None:
             from distributed import as_completed  # noqa: PLC0415 - an optional extra
 
             futures = client.compute(list(tasks))
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
+            with _listening(count):
+                for future in as_completed(futures):
+                    future.result()
+                    count(future.key)
             return [future.result() for future in futures]
-        names = {task.key for task in tasks}
-
-        def count(key: object, *_: object) -> None:
-            if key in names:
-                bar.update()
-
         try:
-            with Callback(posttask=count):
+            with _listening(count), Callback(posttask=count):
                 return list(compute(*tasks))
         except KeyboardInterrupt:
             cancel_all()  # the threads that were at it would read on
             raise
+
+
+@contextlib.contextmanager
+def _listening(count: Callable[[object], None]) -> Iterator[None]:
+    _counters.append(count)
+    try:
+        yield
+    finally:
+        _counters.remove(count)
+
+
+def count_now(key: str) -> None:
+    """Count a task whose result is certain, though it waits for others before it is done.
+
+    Parameters
+    ----------
+    key : str
+        The task's. Where it is counted in another process, it counts when it is done.
+    """
+    for count in tuple(_counters):
+        count(key)
 
 
 def current_client() -> Any:  # noqa: ANN401 - distributed is an optional extra

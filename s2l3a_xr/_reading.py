@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import shapely
@@ -53,17 +53,64 @@ async def read_request(
         A file can't be read.
     """
     pixels = np.empty([len(axis) for axis in axes], dtype=request.dtype)
-    found: list[ReadError] = []
-    for rows, part in _parts(request, axes):
-        planes = await _planes(session, request, part)
-        for i, j in {*np.ndindex(pixels.shape[:2])} - {(i, j) for i, j, _ in planes}:
-            pixels[i, j, rows] = request.fill
-        told = await gather(
-            plane.read(session, pixels[i, j, rows], request.fill) for i, j, plane in planes
-        )
-        found += [error for errors in told for error in errors]
-    once = {error.url if isinstance(error, GoneError) else id(error): error for error in found}
-    return pixels, list(once.values())
+    outputs = [pixels[place] for place in np.ndindex(pixels.shape[:2])]
+    errors = await read_planes(session, request, _pairs(axes), axes[2], axes[3], outputs)
+    return pixels, errors
+
+
+async def read_planes(
+    session: Session,
+    request: Request,
+    pairs: Sequence[tuple[int, int]],
+    rows: np.ndarray,
+    columns: np.ndarray,
+    outputs: Sequence[np.ndarray] | Mapping[int, np.ndarray],
+    finish: Callable[[int, list[ReadError]], Awaitable[None]] | None = None,
+) -> list[ReadError]:
+    """Read planes of the cube, all at once.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    request : Request
+        What is asked for.
+    pairs : sequence of tuple of int
+        Position along time and band of each plane.
+    rows, columns : ndarray of int, ascending
+        Positions along y and x.
+    outputs : sequence or mapping of ndarray, shape (y, x)
+        By the plane's number. Written to: nodata where nothing is.
+    finish : callable, optional
+        Awaited for each plane as soon as it is whole, with its number and its errors.
+
+    Returns
+    -------
+    list of ReadError
+        Listed files that are gone, and what else failed where that is allowed.
+
+    Raises
+    ------
+    ReadError
+        A file can't be read.
+    """
+    found: list[list[ReadError]] = [[] for _ in pairs]
+    parts = list(_parts(request, pairs, rows, columns))
+    for part, positions in parts:
+        planes = await _planes(session, request, pairs, positions, columns)
+
+        async def read(number: int, plane: Plane | Patchwork | None, part: slice = part) -> None:
+            output = outputs[number][part]
+            if plane is None:
+                output[...] = request.fill
+            else:
+                found[number] += await plane.read(session, output, request.fill)
+            if finish is not None and part == parts[-1][0]:
+                await finish(number, found[number])
+
+        await gather(read(number, plane) for number, plane in enumerate(planes))
+    errors = itertools.chain.from_iterable(found)
+    return list({e.url if isinstance(e, GoneError) else id(e): e for e in errors}.values())
 
 
 async def plan_request(
@@ -92,9 +139,14 @@ async def plan_request(
     """
     known: set[tuple[str, tuple[int, int]]] = set()
     found: list[tuple[Source, Range]] = []
-    for _, part in (item for axes in reads for item in _parts(request, axes)):
-        planes = await _planes(session, request, part)
-        files = await gather(plane.plan(session) for _, _, plane in planes)
+    parts = [
+        (_pairs(axes), rows, axes[3])
+        for axes in reads
+        for _, rows in _parts(request, _pairs(axes), *axes[2:])
+    ]
+    for pairs, rows, columns in parts:
+        planes = await _planes(session, request, pairs, rows, columns)
+        files = await gather(plane.plan(session) for plane in planes if plane is not None)
         for source, image, targets in (item for items in files for item in items):
             fresh = [t for t in targets if (source.url, t.block) not in known]
             known.update((source.url, target.block) for target in targets if target.is_shared)
@@ -102,54 +154,61 @@ async def plan_request(
     return found
 
 
+def _pairs(axes: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    return list(itertools.product(axes[0].tolist(), axes[1].tolist()))
+
+
 def _parts(
-    request: Request, axes: Sequence[np.ndarray]
-) -> Iterator[tuple[slice, Sequence[np.ndarray]]]:
+    request: Request, pairs: Sequence[tuple[int, int]], rows: np.ndarray, columns: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Cut a reading whose files' own pixels would not fit in memory, as if it were several."""
-    times, bands, rows, columns = axes
-    if not all(len(axis) for axis in axes):
+    if not (pairs and len(rows) and len(columns)):
         return
     most = 1
-    tiles = {p.tile for time in times.tolist() for p, _ in request.products[time]}
-    manners = [request.manner(band) for band in bands.tolist()]
+    tiles = {p.tile for time in {time for time, _ in pairs} for p, _ in request.products[time]}
+    manners = [request.manner(band) for band in {band for _, band in pairs}]
     if not all(manner.copies(request.grid, [*map(tile_named, tiles)]) for manner in manners):
         span = int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1)
         finest = min(manner.step_m(request.grid) for manner in manners)
-        pixels = span * (ground_m(request.grid) / finest) ** 2 * len(times) * len(bands)
+        pixels = span * (ground_m(request.grid) / finest) ** 2 * len(pairs)
         most = min(len(rows), math.ceil(pixels / _MOST_PX))
     edges = np.linspace(0, len(rows), most + 1).astype(int).tolist()
     for start, stop in itertools.pairwise(edges):
-        yield slice(start, stop), (times, bands, rows[start:stop], columns)
+        yield slice(start, stop), rows[start:stop]
 
 
 async def _planes(
-    session: Session, request: Request, axes: Sequence[np.ndarray]
-) -> list[tuple[int, int, Plane | Patchwork]]:
-    """Prepare every plane: masks and shares are made once for all that have the same tiles."""
-    times, bands, rows, columns = axes
+    session: Session,
+    request: Request,
+    pairs: Sequence[tuple[int, int]],
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> list[Plane | Patchwork | None]:
+    """Prepare every plane: masks and shares are made once for all that have the same tiles.
+
+    None stands for planes of which nothing is to be read.
+    """
     mask = await in_thread(area_mask, request, rows, columns)
     if mask is not None and not mask.any():
-        return []
+        return [None] * len(pairs)
     whole = mask is None or bool(mask.all())
     window = Window(grid=request.grid, rows=rows, columns=columns, mask=None if whole else mask)
-    found = [
-        (i, j, tuple(sources))
-        for i, time in enumerate(times.tolist())
-        for j, band in enumerate(bands.tolist())
-        if (sources := request.sources(time, band))
-    ]
-    count = max(1, sum(len(files) for _, _, files in found))
+    found = [tuple(request.sources(time, band)) for time, band in pairs]
+    count = max(1, sum(map(len, found)))
     requests = max(1, session.transport.max_connections // count)
     laid: dict[tuple[object, ...], Share | tuple[Patch, ...]] = {}
-    planes: list[tuple[int, int, Plane | Patchwork]] = []
-    for i, j, files in found:
-        manner = request.manner(int(bands[j]))
+    planes: list[Plane | Patchwork | None] = []
+    for (time, band), files in zip(pairs, found, strict=True):
+        if not files:
+            planes.append(None)
+            continue
+        manner = request.manner(band)
         tiles = tuple(source.tile for source in files)
         key = (manner, tiles)
         if key not in laid:
             laid[key] = await in_thread(_lay, window, tiles, manner)
         ground = laid[key]
-        flags = tuple(request.flags(int(times[i]), int(bands[j])))
+        flags = tuple(request.flags(time, band))
         veil = Veil(sources=flags, classes=request.hidden) if flags else None
         if isinstance(ground, Share):
             plane = Plane(
@@ -160,7 +219,7 @@ async def _planes(
                 keep_going=not request.fail_on_error,
                 veil=veil,
             )
-            planes.append((i, j, plane))
+            planes.append(plane)
         else:
             patchwork = Patchwork(
                 window=window,
@@ -171,7 +230,7 @@ async def _planes(
                 keep_going=not request.fail_on_error,
                 veil=veil,
             )
-            planes.append((i, j, patchwork))
+            planes.append(patchwork)
     return planes
 
 

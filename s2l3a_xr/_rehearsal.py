@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array
 import numpy as np
@@ -22,6 +22,8 @@ from s2l3a_xr._agreement import Versions
 from s2l3a_xr._cube import L3AArray, auto_chunks
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._request import Request
+
+_T = TypeVar("_T")
 
 _CHOOSING_STEPS = frozenset(
     {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
@@ -153,6 +155,57 @@ def record_reads(da: xr.DataArray) -> tuple[Request, list[list[np.ndarray]]] | N
     return array.request, recorded
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaneReader:
+    """Reads planes of a request, each given away as soon as it is whole.
+
+    Parameters
+    ----------
+    array : L3AArray
+        Of the request.
+    rows, columns : ndarray of int, ascending
+        Positions along y and x that are read.
+    orders : tuple of ndarray of int, or None
+        Along both, in which the pixels are wanted; None for as they are read.
+    """
+
+    array: L3AArray
+    rows: np.ndarray
+    columns: np.ndarray
+    orders: tuple[np.ndarray, np.ndarray] | None
+
+    def read(
+        self,
+        pairs: Sequence[tuple[int, int]],
+        take: Callable[[int, np.ndarray, bool], _T],
+    ) -> list[_T]:
+        """Read planes, all at once.
+
+        Parameters
+        ----------
+        pairs : sequence of tuple of int
+            Position along the request's time and band of each plane.
+        take : callable
+            As for `L3AArray.give_planes`.
+
+        Returns
+        -------
+        list
+            What it returned, by number.
+
+        Raises
+        ------
+        ReadError
+            As of `L3AArray.give_planes`.
+        """
+        orders = self.orders
+
+        def take_ordered(number: int, pixels: np.ndarray, has_failed: bool) -> _T:
+            return take(number, pixels if orders is None else pixels[np.ix_(*orders)], has_failed)
+
+        return self.array.give_planes(pairs, self.rows, self.columns, take_ordered)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Origin:
     """Where in a request an array's pixels come from, whatever its labels say.
@@ -222,6 +275,21 @@ class Origin:
         chunked = variable.chunk(dict(zip(variable.dims, sizes, strict=True)), name=name)
         planes: dask.array.Array = chunked.data
         return planes
+
+    def reader(self) -> PlaneReader:
+        """Give what reads single planes, to be sent to where they are read.
+
+        Returns
+        -------
+        PlaneReader
+            For any of the planes.
+        """
+        array = L3AArray(self.request, versions=self.versions)
+        rows, row_order = np.unique(self.rows, return_inverse=True)
+        columns, column_order = np.unique(self.columns, return_inverse=True)
+        orders = (row_order, column_order)
+        is_as_read = all((np.diff(order) == 1).all() for order in orders)
+        return PlaneReader(array, rows, columns, None if is_as_read else orders)
 
     def source(self, time: int, band: int) -> tuple[str, str]:
         """Tell which month and native band one plane is.
