@@ -43,7 +43,7 @@ class PictureMethods:
         stretch : "percentile" or tuple of float, default "percentile"
             ``(darkest, brightest)`` in reflectance, or in NDVI; ``"percentile"`` finds those that
             leave 2 % of all months' pixels on either side (one pair for blue, green and red, else
-            one for each channel), and reads the pixels for it now.
+            one for each channel), and reads the pixels for it now. Clouds and snow count.
 
         Returns
         -------
@@ -84,13 +84,14 @@ class PictureMethods:
         Parameters
         ----------
         bands, stretch
-            As in `rgb`.
+            As in `rgb`; with ``share`` percentiles are of what is neither cloud nor snow.
         col : "time", default "time"
             What the panels differ in.
         columns : int, default 4
             Panels in a row.
         share : bool, default True
-            Say in the titles which share of the area is nodata, cloud or snow: reads FLG of 20 m.
+            Say in the titles which share of the area is nodata, cloud or snow, and leave that
+            out of percentiles: reads FLG of 20 m, once.
 
         Returns
         -------

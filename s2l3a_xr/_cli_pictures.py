@@ -41,7 +41,7 @@ _PICTURE = "Picture"
     default="percentile",
     show_default=True,
     metavar="percentile|LOW,HIGH",
-    help="Darkest and brightest reflectance, such as 0,0.2; percentile finds them.",
+    help="Darkest and brightest reflectance, such as 0,0.2; percentile takes clear pixels'.",
 )
 @option(
     _PICTURE,
@@ -58,7 +58,7 @@ _PICTURE = "Picture"
     _PICTURE,
     "--no-share",
     is_flag=True,
-    help="Don't say how much is nodata, cloud or snow: reads no masks.",
+    help="Don't say how much is nodata, cloud or snow, and stretch to clouds too: reads no masks.",
 )
 @network_options
 def quicklook(
@@ -76,7 +76,7 @@ def quicklook(
     Large areas are read from the files' overviews: pictures for a first look.
     """
     from s2l3a_xr import open_l3a  # noqa: PLC0415 - heavy; --help stays quick
-    from s2l3a_xr._picture import picture_bands  # noqa: PLC0415 - the same
+    from s2l3a_xr._picture import picture_bands, read_stretch  # noqa: PLC0415 - the same
 
     try:
         from s2l3a_xr._plot import quicklook as draw  # noqa: PLC0415 - matplotlib is an extra
@@ -89,7 +89,8 @@ def quicklook(
     if len(wanted) == 1:
         wanted = wanted[0]
     natives = picture_bands(wanted)
-    limits = _read_stretch(stretch)
+    limits = _split_stretch(stretch)
+    read_stretch(limits, "--stretch ")
     transport = take_transport(given)
     names = list(dict.fromkeys(natives))
     inventory = search_as_given(take_aoi(aoi), names, given, transport)
@@ -109,7 +110,7 @@ def quicklook(
     click.echo(path)
 
 
-def _read_stretch(text: str) -> Any:  # noqa: ANN401 - a word or two numbers
+def _split_stretch(text: str) -> Any:  # noqa: ANN401 - a word or two numbers
     if text == "percentile":
         return text
     try:

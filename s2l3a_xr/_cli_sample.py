@@ -64,7 +64,7 @@ def demo(out: Path) -> None:
 
 _EXTENT = (
     "It has tiles 32UPC, 32UQC and 33UUT of March to October 2021, each but for a month, all\n"
-    "bands and masks, with pixels at lon 11.6 to 12.4, lat 51.8 to 52.1."
+    "bands and masks, with pixels at lon 11.63 to 12.33, lat 51.83 to 52.07."
 )
 
 

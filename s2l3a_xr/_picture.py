@@ -29,6 +29,12 @@ _COLOURS = "cividis"
 
 _PERCENTILES = (2, 98)
 _SAMPLES = 1_000_000
+_LEAST_CLEAR = 0.01
+"""Share of the valid pixels; where fewer are clear, all of them count for percentiles."""
+
+_BRIGHTEST = 2.0
+"""No limit is farther from 0: reflectance hardly passes 1, and files hold it times 10 000."""
+
 _GAMMA = 0.8
 
 
@@ -89,7 +95,29 @@ def picture_bands(bands: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(resolve_bands(name)[0].native for name in names)
 
 
-def paint(da: xr.DataArray, bands: str | Sequence[str], stretch: Stretch) -> Picture:
+def check_picture(da: xr.DataArray, bands: str | Sequence[str], stretch: Stretch) -> None:
+    """Refuse what `paint` would refuse, without reading anything.
+
+    Parameters
+    ----------
+    da, bands, stretch
+        As in `paint`.
+
+    Raises
+    ------
+    SelectionError
+        There is no such picture or stretch, or the array has not got the bands.
+    """
+    read_stretch(stretch)
+    reflectance(da, list(dict.fromkeys(picture_bands(bands))))
+
+
+def paint(
+    da: xr.DataArray,
+    bands: str | Sequence[str],
+    stretch: Stretch,
+    hidden: xr.DataArray | None = None,
+) -> Picture:
     """Make a picture of each month, all of them stretched alike.
 
     Parameters
@@ -102,6 +130,9 @@ def paint(da: xr.DataArray, bands: str | Sequence[str], stretch: Stretch) -> Pic
         ``(lowest, highest)`` in reflectance, or in NDVI; "percentile" finds those that leave 2 %
         of all months' pixels on either side, one pair for blue, green and red, else one for each
         channel, and reads the pixels for it.
+    hidden : xarray.DataArray, optional
+        bool, dims (time, y, x): pixels that percentiles leave out, as clouds are brighter than
+        all else. They are painted like others.
 
     Returns
     -------
@@ -115,7 +146,7 @@ def paint(da: xr.DataArray, bands: str | Sequence[str], stretch: Stretch) -> Pic
     """
     natives = picture_bands(bands)
     is_index = bands == "ndvi"
-    given = _limits(stretch)
+    given = read_stretch(stretch)
     columns = reflectance(da, list(dict.fromkeys(natives)))
     layers = [columns[name] for name in natives]
     if given is None:
@@ -127,8 +158,8 @@ def paint(da: xr.DataArray, bands: str | Sequence[str], stretch: Stretch) -> Pic
         nir, red = layers
         layers = [(nir - red) / (nir + red).where(nir + red > 0)]
     if given is None and set(natives) <= set(TRUE_COLOUR):
-        given = _percentiles(*layers)  # colours as they are
-    limits = tuple(given or _percentiles(layer) for layer in layers)
+        given = _percentiles(layers, hidden)  # colours as they are
+    limits = tuple(given or _percentiles([layer], hidden) for layer in layers)
     scaled = [
         ((layer - low) / (high - low)).clip(0, 1)
         for layer, (low, high) in zip(layers, limits, strict=True)
@@ -139,7 +170,31 @@ def paint(da: xr.DataArray, bands: str | Sequence[str], stretch: Stretch) -> Pic
     return Picture(image=image, bands=natives, limits=limits, is_index=is_index)
 
 
-def _limits(stretch: Any) -> tuple[float, float] | None:  # noqa: ANN401 - checked here
+def read_stretch(stretch: Any, name: str = "stretch=") -> tuple[float, float] | None:  # noqa: ANN401 - checked here
+    """Take what a user wrote for limits.
+
+    Parameters
+    ----------
+    stretch : object
+        "percentile", or lowest and highest reflectance or NDVI.
+    name : str, default "stretch="
+        What stands before it, for messages.
+
+    Returns
+    -------
+    tuple of float or None
+        Lowest and highest; None where they are to be found.
+
+    Raises
+    ------
+    SelectionError
+        It is none of these, or numbers as files hold them.
+
+    Examples
+    --------
+    >>> read_stretch((0, 0.3)), read_stretch("percentile")
+    ((0.0, 0.3), None)
+    """
     if isinstance(stretch, str) and stretch == "percentile":
         return None
     try:
@@ -148,21 +203,36 @@ def _limits(stretch: Any) -> tuple[float, float] | None:  # noqa: ANN401 - check
         low, high = 0.0, 0.0
     if not low < high:
         msg = (
-            f"stretch={stretch!r} must be 'percentile' or (lowest, highest) in reflectance, such "
+            f"{name}{stretch!r} must be 'percentile' or (lowest, highest) in reflectance, such "
             "as (0, 0.3)."
+        )
+        raise SelectionError(msg)
+    if max(abs(low), abs(high)) > _BRIGHTEST:
+        msg = (
+            f"{name}({low:g}, {high:g}) must be reflectances (or NDVI), such as (0, 0.3), not the "
+            "files' numbers, which are reflectance * 10000."
         )
         raise SelectionError(msg)
     return low, high
 
 
-def _percentiles(*layers: xr.DataArray) -> tuple[float, float]:
-    values = np.concatenate([layer.to_numpy().ravel() for layer in layers])
-    values = values[:: max(1, values.size // _SAMPLES)]
-    values = values[np.isfinite(values)]
+def _percentiles(
+    layers: Sequence[xr.DataArray], hidden: xr.DataArray | None
+) -> tuple[float, float]:
+    values = _valid(layers)
+    if hidden is not None:
+        clear = _valid([layer.where(~hidden) for layer in layers])
+        values = clear if clear.size >= _LEAST_CLEAR * values.size else values
     if not values.size:
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(values, _PERCENTILES))
     return low, max(high, low + 1e-4)
+
+
+def _valid(layers: Sequence[xr.DataArray]) -> np.ndarray:
+    values = np.concatenate([layer.to_numpy().ravel() for layer in layers])
+    values = values[:: max(1, values.size // _SAMPLES)]
+    return np.asarray(values[np.isfinite(values)])
 
 
 def _told(limits: Sequence[tuple[float, float]]) -> list[str]:

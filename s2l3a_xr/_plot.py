@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from s2l3a_xr._disk import make_folder, whole_file
 from s2l3a_xr._errors import ExportError, MissingWarning, ReadError, SelectionError, warn_user
 from s2l3a_xr._masks import Part, find_part
 from s2l3a_xr._paths import take_path
-from s2l3a_xr._picture import Picture, Stretch, colour_table, paint
-from s2l3a_xr._quality import masked_shares
+from s2l3a_xr._picture import Picture, Stretch, check_picture, colour_table, paint
+from s2l3a_xr._quality import Unclear, find_unclear
 
 PANEL_PX = 480
 _PANEL_INCHES = 3.0
@@ -102,8 +102,12 @@ def thin(da: xr.DataArray, most_px: int) -> xr.DataArray:
             f"{', '.join(map(str, da.dims))}; draw it before they are reduced."
         )
         raise SelectionError(msg)
-    every = slice(None, None, max(1, max(da.sizes["y"], da.sizes["x"]) // most_px))
+    every = _every(da, most_px)
     return da.isel(y=every, x=every)
+
+
+def _every(da: xr.DataArray, most_px: int) -> slice:
+    return slice(None, None, max(1, max(da.sizes["y"], da.sizes["x"]) // most_px))
 
 
 def plot_rgb(
@@ -129,7 +133,8 @@ def plot_rgb(
     columns : int
         Panels in a row.
     share : bool
-        Whether titles say how much is masked, where that can be found out.
+        Whether titles say how much is nodata, cloud or snow, and percentiles leave that out,
+        where it can be found out.
     panel_px : int
         Pixels of a panel's longer side, up to twice as many.
     figure : Figure, optional
@@ -150,12 +155,21 @@ def plot_rgb(
         raise SelectionError(msg)
     if "time" not in da.dims:
         da = da.expand_dims("time")
-    picture = paint(thin(da, panel_px), bands, stretch)
+    small = thin(da, panel_px)
+    check_picture(small, bands, stretch)  # before masks are read
     around = Surroundings.of(da)
-    shares = _shares(around.part) if share and around.part is not None else None
+    unclear = None
+    if share and around.part is not None:
+        unclear = _find_unclear(around.part, _every(da, panel_px))
     titles = [str(when)[:10] for when in da["time"].to_numpy()]
-    if shares is not None:
-        titles = [f"{when}, {part:.1%} masked" for when, part in zip(titles, shares, strict=True)]
+    hidden = None
+    if unclear is not None:
+        titles = [
+            f"{when}, {part:.1%} nodata, cloud or snow"
+            for when, part in zip(titles, unclear.shares, strict=True)
+        ]
+        hidden = xr.DataArray(unclear.hidden, dims=("time", "y", "x"))
+    picture = paint(small, bands, stretch, hidden)
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     height = _PANEL_INCHES * da.sizes["y"] / da.sizes["x"] + 0.25
@@ -177,10 +191,11 @@ def plot_rgb(
     return figure
 
 
-def _shares(part: Part) -> np.ndarray | None:
-    """Measure what is masked; a picture needs no masks."""
+def _find_unclear(part: Part, every: slice) -> Unclear | None:
+    """Read the masks; a picture needs none."""
     try:
-        return masked_shares(part, approximate=True)
+        shown = replace(part, rows=part.rows[every], columns=part.columns[every])
+        return find_unclear(part, shown)
     except (ReadError, SelectionError) as exc:
         warn_user(f"the titles don't say how much is masked: {exc}", MissingWarning)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import dask
 import numpy as np
@@ -24,6 +24,7 @@ from s2l3a_xr._flags import (
     check_share,
     class_table,
     decode_days,
+    hiding_table,
     read_classes,
 )
 from s2l3a_xr._grid import ground_m
@@ -72,7 +73,7 @@ def quality(da: xr.DataArray, *, approximate: bool = False) -> pd.DataFrame:
     part = find_part(da)
     if approximate:
         part = _coarser(part)
-    sums = _tally(part, _LAYERS)
+    sums, _ = _tally(part, _LAYERS)
     table = _shares(sums)
     weighed = sums["weighed"].where(sums["weighed"] > 0)
     table["pixels"] = sums["pixels"]
@@ -99,8 +100,13 @@ def _shares(sums: pd.DataFrame) -> pd.DataFrame:
     return counts.div(sums["pixels"].where(sums["pixels"] > 0), axis=0).astype("float64")
 
 
-def _tally(part: Part, layers: Sequence[str]) -> pd.DataFrame:
-    """Count classes and add up weights; each task reads, and hands a few numbers on."""
+def _tally(
+    part: Part, layers: Sequence[str], shown: Part | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Count classes and add up weights; each task reads, and hands a few numbers on.
+
+    And give FLG at the rows and columns of ``shown``, or next to them, of shape (time, y, x).
+    """
     # A mask that is gone says nothing of the area: it is no nodata here.
     request = replace(part.request.of_layers(*layers), missing="raise", fail_on_error=True)
     array = L3AArray(request)
@@ -115,22 +121,42 @@ def _tally(part: Part, layers: Sequence[str]) -> pd.DataFrame:
     most_rows = max(512, limit // (len(columns) * pixel_bytes))
     most_times = max(1, limit // (min(len(rows), most_rows) * len(columns) * pixel_bytes))
     count = delayed(_count, pure=True)
+    down, order_down = _nearest(rows, shown.rows if shown else rows[:0])
+    across, order_across = _nearest(columns, shown.columns if shown else columns[:0])
+    tops = range(0, len(rows), most_rows)
+    looks = [(down[(down >= j) & (down < j + most_rows)] - j, across) for j in tops]
     tasks = [
-        count(shared, times[i : i + most_times], rows[j : j + most_rows], columns)
+        count(shared, times[i : i + most_times], rows[j : j + most_rows], columns, look)
         for i in range(0, len(times), most_times)
-        for j in range(0, len(rows), most_rows)
+        for j, look in zip(tops, looks, strict=True)
     ]
-    found = pd.concat(compute(*tasks)).groupby(level=0)
+    tables, flags = zip(*compute(*tasks), strict=True)
+    found = pd.concat(tables).groupby(level=0)
     sums = found.sum().assign(
         first_date=found["first_date"].min(), last_date=found["last_date"].max()
     )
-    return sums.loc[times[at]].reset_index(drop=True)
+    months = [
+        np.concatenate(flags[i : i + len(tops)], axis=1) for i in range(0, len(flags), len(tops))
+    ]
+    seen = np.concatenate(months)[np.ix_(at, order_down, order_across)]
+    return sums.loc[times[at]].reset_index(drop=True), seen
+
+
+def _nearest(there: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find where in a sorted axis something stands: each place once, and which is whose."""
+    places = np.searchsorted(there, wanted).clip(max=len(there) - 1)
+    distinct, order = np.unique(places, return_inverse=True)
+    return distinct, order
 
 
 def _count(
-    array: L3AArray, times: np.ndarray, rows: np.ndarray, columns: np.ndarray
-) -> pd.DataFrame:
-    """Count in one part of the masks."""
+    array: L3AArray,
+    times: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    look: tuple[np.ndarray, np.ndarray],
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Count in one part of the masks, and give FLG at some of its places."""
     request = array.request
     inside = area_mask(request, rows, columns)
     total = len(rows) * len(columns) if inside is None else int(inside.sum())
@@ -152,7 +178,8 @@ def _count(
                 seen = decode_days(days, dates[time]).astype("datetime64[D]").astype(np.int64)
                 row["first_date"], row["last_date"] = int(seen.min()), int(seen.max())
         found.append(row)
-    return pd.DataFrame(found, index=times)
+    seen = values[:, 0][:, look[0]][:, :, look[1]]
+    return pd.DataFrame(found, index=times), np.where(seen < 0, UNKNOWN, seen).astype(np.uint8)
 
 
 def masked_share(table: pd.DataFrame, classes: Sequence[int] = _USUAL) -> pd.Series:
@@ -174,23 +201,40 @@ def masked_share(table: pd.DataFrame, classes: Sequence[int] = _USUAL) -> pd.Ser
     return share
 
 
-def masked_shares(part: Part, *, approximate: bool = False) -> np.ndarray:
-    """Measure which share of an area is nodata, cloud or snow.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclear:
+    """What of an area is nodata, cloud or snow.
+
+    Parameters
+    ----------
+    shares : ndarray of float64, shape (time,)
+        0 to 1, of all pixels.
+    hidden : ndarray of bool, shape (time, y, x)
+        Which of the pixels that are shown.
+    """
+
+    shares: np.ndarray
+    hidden: np.ndarray
+
+
+def find_unclear(part: Part, shown: Part) -> Unclear:
+    """Find what of an area is nodata, cloud or snow, in one reading of the masks of 20 m.
 
     Parameters
     ----------
     part : Part
-        The pixels.
-    approximate : bool, default False
-        Whether the masks of 20 m will do.
+        All pixels.
+    shown : Part
+        Those of them that a picture has room for.
 
     Returns
     -------
-    ndarray of float64, shape (time,)
-        0 to 1.
+    Unclear
+        Shares of all, and which of those that are shown (to a pixel of 20 m).
     """
-    sums = _tally(_coarser(part) if approximate else part, ("FLG",))
-    return np.asarray(masked_share(_shares(sums)))
+    sums, flags = _tally(_coarser(part), ("FLG",), shown)
+    table = hiding_table((0, *_USUAL), part.request.flag_encoding)
+    return Unclear(shares=np.asarray(masked_share(_shares(sums))), hidden=table[flags])
 
 
 def clear_request(request: Request, classes: Sequence[int], max_masked: float) -> Request:
@@ -269,7 +313,8 @@ def select_clear(da: xr.DataArray, max_masked: float, mask: Mask) -> xr.DataArra
 
 def _clear_times(part: Part, classes: Sequence[int], max_masked: float) -> list[int]:
     """Choose the months that are clear enough, and tell of the others."""
-    shares = masked_share(_shares(_tally(part, ("FLG",))), classes).to_numpy()
+    sums, _ = _tally(part, ("FLG",))
+    shares = masked_share(_shares(sums), classes).to_numpy()
     months = [month_text(part.request.months[i]) for i in part.times]
     masked = ", ".join(CLASSES[number] for number in sorted({0, *classes}))
     told = [f"{name} ({share:.1%})" for name, share in zip(months, shares, strict=True)]

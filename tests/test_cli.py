@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -67,12 +68,18 @@ def test_download_writes_files_and_prints_their_paths(run, server, tmp_path):
 
 
 def test_the_sample_is_where_it_says(server):
-    west, east, south, north = map(float, re.findall(r"\b\d\d\.\d\b", _EXTENT))
-    inside = s2l3a_xr.open_l3a(
-        (west + 0.02, south + 0.02, east - 0.06, north - 0.02), time="2021-05", bands="B4",
-        archive=server.url, resolution=320,
-    )  # fmt: skip
-    assert float((inside != -10000).mean()) > 0.85  # the box is no rectangle of the grid
+    west, east, south, north = map(float, re.findall(r"\b\d\d\.\d\d\b", _EXTENT))
+    may = {"time": "2021-05", "bands": "B4", "archive": server.url}
+    inside = s2l3a_xr.open_l3a((west, south, east, north), **may)
+    assert inside.l3a.quality(approximate=True)["nodata"].item() < 0.0001
+    for beyond in (
+        (west - 0.06, south, west - 0.03, north), (east + 0.03, south, east + 0.06, north),
+        (west, south - 0.06, east, south - 0.03), (west, north + 0.03, east, north + 0.06),
+    ):  # fmt: skip
+        beside = s2l3a_xr.open_l3a(beyond, **may)
+        assert beside.l3a.quality(approximate=True)["nodata"].item() > 0.99
+    quick_start = (Path(__file__).parent.parent / "docs" / "quick-start.md").read_text("utf-8")
+    assert _EXTENT in quick_start
     found = s2l3a_xr.search_l3a((west, south, east, north), years=2021, archive=server.url)
     assert all(tile in _EXTENT for tile in found.tiles)
     has = {cell.month[1] for cell in found.cells if any(cell.has)}

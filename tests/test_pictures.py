@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
+import dask
 import geopandas as gpd
 import matplotlib as mpl
 import numpy as np
@@ -20,10 +22,13 @@ from rasterio.enums import Resampling
 
 from s2l3a_xr import ExportError, SelectionError, open_l3a
 from s2l3a_xr._cli import main
+from s2l3a_xr._masks import find_part
+from s2l3a_xr._quality import find_unclear
 from s2l3a_xr._sample import SAMPLE_AOI, SampleServer
 from s2l3a_xr._tiles import tile_named
 
 AOI = (11.68, 51.94, 11.74, 51.98)
+CLOUDY = (11.70, 51.972, 11.728, 51.988)  # in April
 BANDS = ["B2", "B3", "B4", "B8", "B8A", "B12"]
 
 mpl.use("agg")
@@ -58,6 +63,61 @@ def test_one_stretch_for_all_months(da):
     np.testing.assert_allclose((low, high), np.percentile(valid, (2, 98)), rtol=0.02)
     alone = da.isel(time=[1]).l3a.rgb(stretch=(low, high))
     np.testing.assert_allclose(together.isel(time=[1]), alone, atol=1)
+
+
+def limits_of(figure):
+    told = figure.get_suptitle()
+    plt.close(figure)
+    return [float(part) for part in told.rpartition(" reflectance ")[2].split(" to ")]
+
+
+def test_clouds_leave_the_light_to_the_ground(fresh_server):
+    months = {"time": "2021-04/2021-06", "bands": BANDS[:3], "archive": fresh_server.url}
+    da = open_l3a(CLOUDY, **months)
+    fresh_server.clear_log()
+    told = limits_of(da.l3a.plot_rgb())
+    masks = [(entry.path, entry.range) for entry in fresh_server.log if "FLG" in entry.path]
+    assert {path[-6:] for path, _ in masks} == {"R2.tif"}
+    assert len({*masks}) == len(masks) > 0  # read for the titles, and not again
+    assert da.l3a.quality()["cloud"].max() > 0.1
+    clear = da.l3a.masked().where(da.l3a.flags() > 2).to_numpy() / 10000
+    np.testing.assert_allclose(told, np.nanpercentile(clear, (2, 98)), atol=0.01)
+    fresh_server.clear_log()
+    with_clouds = limits_of(da.l3a.plot_rgb(share=False))
+    assert with_clouds[1] > 1.5 * told[1]
+    assert [entry for entry in fresh_server.log if "FLG" in entry.path] == []
+
+
+def test_where_hardly_a_pixel_is_clear_all_of_them_count(server):
+    da = open_l3a(CLOUDY, time="2021-04", bands=BANDS[:3], archive=server.url)
+    thick = da.sel(y=slice(5762350, 5762250), x=slice(686350, 686450))
+    assert thick.l3a.quality()["cloud"].item() == 1
+    assert limits_of(thick.l3a.plot_rgb()) == limits_of(thick.l3a.plot_rgb(share=False))
+
+
+def test_hidden_pixels_are_those_of_any_order(da):
+    whole = find_unclear(find_part(da), find_part(da)).hidden
+    turned = da.isel(time=[2, 0], y=slice(None, None, -3), x=slice(10, 300, 7))
+    part = find_unclear(find_part(da.isel(time=[2, 0])), find_part(turned)).hidden
+    expected = whole[[2, 0], ::-3, 10:300:7]
+    assert part.shape == expected.shape
+    assert 0 < expected.mean() < 1
+    assert (part == expected).mean() > 0.99
+    truth = np.isin(da.l3a.flags(), (0, 1, 2, 255))
+    assert (whole == truth).mean() > 0.98
+
+
+def test_hidden_pixels_come_from_many_tasks_alike(server):
+    da = open_l3a((11.68, 51.84, 11.70, 52.06), time="2021-03/2021-06", archive=server.url)
+    part = find_part(da)
+    assert part.rows.size > 4 * 512  # masks of 20 m: more than two tasks down
+    shown = replace(part, rows=part.rows[::5], columns=part.columns[::3])
+    at_once = find_unclear(part, shown)
+    with dask.config.set({"array.chunk-size": "1KiB"}):
+        in_parts = find_unclear(part, shown)
+    np.testing.assert_array_equal(in_parts.hidden, at_once.hidden)
+    np.testing.assert_array_equal(in_parts.shares, at_once.shares)
+    assert 0 < at_once.hidden.mean() < 1
 
 
 def test_false_colours_stretch_each_channel(da):
@@ -104,6 +164,8 @@ def test_bands_come_first_and_are_true_colour_unless_named(da):
         ({"bands": ["B4", "B3", "B5"]}, "has not got B5; open it with bands="),
         ({"stretch": "linear"}, "percentile"),
         ({"stretch": (0.3, 0.1)}, "lowest, highest"),
+        ({"stretch": (0, 3000)}, r"\(0, 3000\) must be reflectances .* such as \(0, 0.3\)"),
+        ({"stretch": (-10000, 1)}, "must be reflectances"),
     ],
 )
 def test_what_is_no_picture_is_told(da, keywords, told):
@@ -117,7 +179,7 @@ def test_a_panel_for_each_month_with_date_share_and_outline(da):
     quality = da.l3a.quality(approximate=True)
     shares = quality[["nodata", "cloud", "snow"]].sum(axis=1)
     assert [panel.get_title() for panel in panels] == [
-        f"{when:%Y-%m-%d}, {share:.1%} masked" for when, share in shares.items()
+        f"{when:%Y-%m-%d}, {share:.1%} nodata, cloud or snow" for when, share in shares.items()
     ]
     left, bottom, right, top = da.rio.bounds()
     outline = gpd.GeoDataFrame.from_features(
@@ -209,6 +271,10 @@ def test_command(server, tmp_path):
     assert again.exit_code == 2
     assert "three bands" in again.output
     assert quicklook(area, out, "--stretch", "a,b", "--archive", server.url).exit_code == 2
+    server.clear_log()
+    wrong = quicklook(area, out, "--stretch", "0,3000", "--archive", server.url)
+    assert (wrong.exit_code, len(server.log)) == (2, 0)
+    assert "--stretch (0, 3000) must be reflectances" in wrong.output
 
 
 @pytest.mark.slow
