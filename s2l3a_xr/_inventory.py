@@ -15,7 +15,6 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
-from s2l3a_xr._errors import printable, redact
 from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
@@ -24,6 +23,7 @@ from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band
 from s2l3a_xr._selection import Month, month_text, spans_text
 from s2l3a_xr._sizes import read_bytes, whole_bytes
+from s2l3a_xr._texts import printable, redact
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin
-from s2l3a_xr._errors import ArchiveError, GoneError, SelectionError, redact
+from s2l3a_xr._errors import ArchiveError, GoneError, SelectionError
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._api import COLLECTION, license_of
 from s2l3a_xr._stac._documents import IN_CIRCLES, NO_CATALOGUE, fresh, get_document, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
 from s2l3a_xr._stac._links import LinkRefusedError, Links
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session, is_http
 
 IN_MEMORY = "STAC items in memory"
