@@ -148,7 +148,7 @@ class MissingError(ArchiveError):
     >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
     >>> s2l3a_xr.open_l3a((11.68, 51.94, 11.70, 51.96), time="2021-07", archive=archive)
     Traceback (most recent call last):
-    s2l3a_xr._errors.MissingError: the archive has nothing for 2021-07 ... Ask for other years or months.
+    s2l3a_xr._errors.MissingError: the archive has nothing for 2021-07 ... Ask for other ...
     """
 
 

@@ -70,6 +70,10 @@ class Inventory:
     >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
     >>> found.tiles, len(found), found.available
     (('32UPC',), 4, 4)
+    >>> found.months, found.missing_months
+    (((2021, 5),), ())
+    >>> found.read_bytes < found.whole_bytes
+    True
     """
 
     archive_url: str
@@ -89,12 +93,12 @@ class Inventory:
 
     @property
     def months(self) -> tuple[Month, ...]:
-        """Every month asked for, ascending."""
+        """Every month asked for as (year, month), ascending."""
         return tuple(sorted({cell.month for cell in self.cells}))
 
     @property
     def missing_months(self) -> tuple[Month, ...]:
-        """Months of which no file is there."""
+        """Months, as (year, month), of which no file is there."""
         present = {cell.month for cell in self.cells if any(cell.has)}
         return tuple(month for month in self.months if month not in present)
 

@@ -94,6 +94,8 @@ def save_archive(
 
     Raises
     ------
+    SelectionError
+        There is no such inventory, or the folder is the archive itself.
     ReadError
         A file of the archive can't be read.
     ExportError

@@ -91,6 +91,10 @@ def to_virtual(
     MissingWarning
         Files that the archive lists are gone; their chunks are nodata.
 
+    References
+    ----------
+    https://icechunk.io, https://fsspec.github.io/kerchunk/spec.html
+
     Examples
     --------
     >>> import xarray as xr

@@ -49,6 +49,10 @@ class StacArchive:
     SelectionError
         The URL is none.
 
+    References
+    ----------
+    https://github.com/radiantearth/stac-api-spec
+
     Examples
     --------
     >>> StacArchive(collection="S2_L3A_WASP_V2").url
