@@ -45,7 +45,7 @@ class L3ADatasetAccessor(Menu):
     def _bands(self) -> dict[str, xr.DataArray]:
         found = {str(name): da for name, da in self._ds.items() if "native_name" in da.attrs}
         if not found:
-            msg = 'the Dataset has no bands of xr.open_dataset(engine="s2l3a").'
+            msg = 'the Dataset has no bands of xr.open_dataset(engine="s2l3a"); ask the opened one.'
             raise SelectionError(msg)
         return found
 

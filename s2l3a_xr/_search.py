@@ -101,7 +101,7 @@ def search_l3a(
     if found.cover.uncovered > 0:
         warn_user(
             f"{found.cover.uncovered:.1%} of the AOI lies outside the tiles that the archive "
-            "offers; it stays nodata.",
+            "offers; it stays nodata: see where the AOI lies.",
             AoiWarning,
         )
     return ask_records(found)

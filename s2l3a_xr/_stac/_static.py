@@ -25,6 +25,8 @@ _MOST_DOCUMENTS = 50_000
 _STEP = 500
 """Documents asked for at once."""
 
+_GONE = "see whether the catalogue has moved, or tell whoever keeps it"
+
 _TYPES = {"Feature", "FeatureCollection", "Catalog", "Collection"}
 
 Node: TypeAlias = tuple[Mapping[str, Any], str]
@@ -124,13 +126,16 @@ class _Walk:
             step, ahead = batch[:_STEP], batch[_STEP:]
             self._seen.update(step)
             if len(self._seen) > _MOST_DOCUMENTS:
-                msg = f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; begin lower."
+                msg = (
+                    f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; give the URL of a "
+                    "smaller part."
+                )
                 raise ArchiveError(msg)
             try:
                 found = await gather(get_document(self.session, place) for place in step)
             except GoneError as exc:
-                msg = f"a document of the STAC catalogue is gone: {exc}"
-                raise ArchiveError(msg) from exc
+                msg = f"a document of the STAC catalogue is gone: {exc.url}"
+                raise ArchiveError(msg, url=exc.url, hint=_GONE) from exc
             for place, document in zip(step, found, strict=True):
                 ahead += self._take(document, place)
 
