@@ -29,6 +29,14 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
     ----------
     da : xarray.DataArray
         The array.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, xarray as xr
+    >>> xr.DataArray([1]).l3a
+    <da.l3a of s2l3a_xr>
+      dates         Give the mean acquisition date of each pixel.
+      ...
     """
 
     def __init__(self, da: xr.DataArray) -> None:

@@ -27,6 +27,14 @@ class L3ADatasetAccessor(Menu):
     ----------
     ds : xarray.Dataset
         With a variable for each band.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, xarray as xr
+    >>> xr.Dataset().l3a
+    <ds.l3a of s2l3a_xr>
+      failures      List what was not read when variables were computed, see ``da.l3a.failures``.
+      ...
     """
 
     _shown_as = "ds.l3a"
@@ -37,7 +45,7 @@ class L3ADatasetAccessor(Menu):
     def _bands(self) -> dict[str, xr.DataArray]:
         found = {str(name): da for name, da in self._ds.items() if "native_name" in da.attrs}
         if not found:
-            msg = 'the Dataset has no bands of xr.open_dataset(engine="s2l3a").'
+            msg = 'the Dataset has no bands of xr.open_dataset(engine="s2l3a"); ask the opened one.'
             raise SelectionError(msg)
         return found
 
@@ -104,6 +112,8 @@ class L3ADatasetAccessor(Menu):
         ------
         SelectionError
             The pixels have been computed, or come from elsewhere.
+        ReadError
+            A header can't be read.
 
         Examples
         --------

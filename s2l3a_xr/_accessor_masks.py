@@ -49,6 +49,10 @@ class MaskMethods:
         ReadError
             A mask is gone or can't be read, or FLG holds what is no class.
 
+        References
+        ----------
+        https://github.com/CNES/WASP, the processor that writes these masks
+
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
@@ -121,6 +125,10 @@ class MaskMethods:
         SelectionError
             The array has no band FLG, and its pixels have been computed.
 
+        References
+        ----------
+        https://github.com/CNES/WASP, the processor that writes FLG
+
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
@@ -146,6 +154,10 @@ class MaskMethods:
         ------
         SelectionError
             The array has no band WGT, and its pixels have been computed.
+
+        References
+        ----------
+        https://github.com/CNES/WASP, the processor that writes WGT
 
         Examples
         --------
@@ -179,6 +191,10 @@ class MaskMethods:
             The array has no band DTS, and its pixels have been computed; or DTS holds what is
             no day of a year (when it is computed).
 
+        References
+        ----------
+        https://github.com/CNES/WASP, the processor that writes DTS
+
         Examples
         --------
         >>> from s2l3a_xr import open_l3a
@@ -204,6 +220,10 @@ class MaskMethods:
         ------
         SelectionError
             The array lacks B4 or B8.
+
+        References
+        ----------
+        Rouse et al. 1974, https://ntrs.nasa.gov/citations/19740022614
 
         Examples
         --------
@@ -239,6 +259,10 @@ class MaskMethods:
             There is no such index or constant, or the array lacks bands of it.
         ImportError
             spyndex is not there (``pip install "s2l3a_xr[indices]"``).
+
+        References
+        ----------
+        https://github.com/awesome-spectral-indices/spyndex
 
         Examples
         --------

@@ -55,6 +55,8 @@ class PictureMethods:
         ------
         SelectionError
             There is no such picture, or the array lacks its bands.
+        ReadError
+            A file can't be read.
 
         Examples
         --------
@@ -102,6 +104,8 @@ class PictureMethods:
         ------
         SelectionError
             There is no such picture, or the array lacks its bands.
+        ReadError
+            A file can't be read.
         ImportError
             matplotlib is not there (``pip install "s2l3a_xr[plot]"``).
 
@@ -154,6 +158,8 @@ class PictureMethods:
         ------
         SelectionError
             There is no such picture, or the array lacks its bands.
+        ReadError
+            A file can't be read.
         ExportError
             The picture can't be written, or its name does not end in ``.png``.
         ImportError
@@ -200,6 +206,8 @@ class PictureMethods:
         ------
         SelectionError
             There is no such picture, or the array lacks its bands.
+        ReadError
+            A file can't be read.
         ImportError
             folium or matplotlib is not there (``pip install "s2l3a_xr[explore]"``).
 

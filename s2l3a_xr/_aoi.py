@@ -173,7 +173,8 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
         raise AoiError(msg)
     if len(kept) < len(flat):
         warn_user(
-            f"{len(flat) - len(kept)} of {len(flat)} AOI geometries are no polygons: left out.",
+            f"{len(flat) - len(kept)} of {len(flat)} AOI geometries are no polygons: left out; "
+            "buffer them to keep them.",
             AoiWarning,
         )
     return tuple(kept)

@@ -12,13 +12,14 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._errors import ArchiveError, SelectionError, redact
+from s2l3a_xr._errors import ArchiveError, SelectionError
 from s2l3a_xr._listing import Entry, read_page
 from s2l3a_xr._loop import gather
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._places import end_folder, locate
 from s2l3a_xr._product import BANDS, Band, Product, tile_folder, year_folder
 from s2l3a_xr._selection import Month
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session, Transport, is_http, is_local
 
 DLR_FILES = "https://download.geoservice.dlr.de/S2_L3A_WASP/files/"

@@ -43,6 +43,10 @@ def buffer_aoi(aoi: AoiLike, distance_m: float) -> gpd.GeoSeries:
     AoiError
         The area can't be read, or nothing of it is left.
 
+    References
+    ----------
+    https://epsg.io/3035
+
     Examples
     --------
     >>> smaller = buffer_aoi((11.68, 51.94, 11.76, 51.99), -20)

@@ -43,10 +43,13 @@ def resolve_chunks(request: Request, chunks: Any) -> tuple[tuple[int, ...], ...]
         wanted = tuple(sizes[dim] for dim in DIMS)
         found = normalize_chunks(wanted, request.shape, dtype=request.dtype)
     except (ArithmeticError, TypeError, ValueError) as exc:
-        msg = f"chunks={chunks!r} can't be: {exc}."
+        msg = f"chunks={chunks!r} can't be: {exc}; give such as {{'time': 1}}."
         raise SelectionError(msg) from exc
     if any(size < 1 or size != int(size) for axis in found for size in axis):
-        msg = f"chunks={chunks!r} can't be: a chunk has at least one pixel, and whole ones."
+        msg = (
+            f"chunks={chunks!r} can't be: a chunk has at least one pixel, and whole ones; "
+            "give such as {'x': 1024}, or -1 for all of a dimension."
+        )
         raise SelectionError(msg)
     return tuple(tuple(int(size) for size in axis) for axis in found)
 

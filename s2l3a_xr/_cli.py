@@ -31,14 +31,8 @@ from s2l3a_xr._cli_pictures import quicklook
 from s2l3a_xr._cli_sample import demo, serve_sample
 from s2l3a_xr._cli_steps import search_as_given, within_limit
 from s2l3a_xr._disk import whole_file
-from s2l3a_xr._errors import (
-    InputError,
-    S2L3AError,
-    S2L3AWarning,
-    SelectionError,
-    printable,
-    redact,
-)
+from s2l3a_xr._errors import InputError, S2L3AError, S2L3AWarning, SelectionError
+from s2l3a_xr._texts import printable, redact
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from tqdm.auto import tqdm
 
-from s2l3a_xr._errors import SelectionError, printable
+from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._texts import printable
 
 if TYPE_CHECKING:
     import xarray as xr

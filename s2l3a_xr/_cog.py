@@ -95,6 +95,10 @@ def to_cog(
     ReadError
         A source file can't be read; files that were complete by then stay.
 
+    References
+    ----------
+    https://docs.ogc.org/is/21-026/21-026.html
+
     Examples
     --------
     >>> from s2l3a_xr import open_l3a

@@ -12,7 +12,7 @@ from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin,
 from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._dated import in_either_layout
-from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, redact, warn_user
+from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, warn_user
 from s2l3a_xr._grid import grid_around, home_crs
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._listing import EmptyFolderError
@@ -20,6 +20,7 @@ from s2l3a_xr._loop import gather
 from s2l3a_xr._product import Band, Product
 from s2l3a_xr._selection import Month, Selection, month_text
 from s2l3a_xr._stac import ItemArchive
+from s2l3a_xr._texts import redact
 from s2l3a_xr._tiles import Tile, tiles_over
 from s2l3a_xr._transport import Session
 

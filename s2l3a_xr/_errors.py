@@ -17,6 +17,7 @@
 
     S2L3AWarning (also UserWarning)
     ├── AoiWarning                       the area was repaired or reaches past the tiles
+    ├── MaskedWarning                    months left out, too much of which is masked
     ├── MissingWarning                   months, tiles or files that the archive lacks
     └── ReadFailedWarning                a failed read became nodata, as was asked for
 
@@ -30,89 +31,9 @@ characters that command a terminal: much of what errors tell was written by serv
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 
-# Servers choose these texts: no pattern may take longer than the text is long.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s<>]+")
-_USER_INFO = re.compile(r"(?<=//)[^/\s?#]*@")
-_QUERY = re.compile(r"[?#].*", re.DOTALL)
-_LINE_BREAKS = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
-_COMMANDS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters, marks that turn the direction of writing, and halves of characters."""
-
-
-def redact(url: str) -> str:
-    """Return a URL without user info and query, fit for messages and logs.
-
-    Parameters
-    ----------
-    url : str
-        Any URL or path.
-
-    Returns
-    -------
-    str
-        The same place without secrets.
-
-    Examples
-    --------
-    >>> redact("https://me:secret@example.org/a.tif?token=1")
-    'https://example.org/a.tif'
-    """
-    if "://" not in url:
-        return url
-    return _QUERY.sub("", _USER_INFO.sub("", url))
-
-
-def printable(text: str) -> str:
-    r"""Return a text in which nothing commands the terminal that shows it.
-
-    Parameters
-    ----------
-    text : str
-        Perhaps of a server or file.
-
-    Returns
-    -------
-    str
-        With escapes in place of control characters; tabs and line feeds stay.
-
-    Examples
-    --------
-    >>> printable("red \x1b[31malert")
-    'red \\x1b[31malert'
-    """
-    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def one_line(text: str) -> str:
-    r"""Make one line of a text, fit to be shown.
-
-    Parameters
-    ----------
-    text : str
-        Perhaps of a server or file.
-
-    Returns
-    -------
-    str
-        URLs in it are redacted, what closes them stays; control characters are escaped.
-
-    Examples
-    --------
-    >>> one_line("see http://me:secret@example.org/a?b,\nor not")
-    'see http://example.org/a, or not'
-    """
-
-    def redacted(found: re.Match[str]) -> str:
-        url = found[0].rstrip("'\",;:.)]}")
-        return redact(url) + found[0][len(url) :]
-
-    lines = (line.strip(" \t") for line in _LINE_BREAKS.split(text))
-    return printable(_URL.sub(redacted, " ".join(filter(None, lines)).strip()))
+from s2l3a_xr._texts import one_line, redact
 
 
 class S2L3AError(Exception):
@@ -125,9 +46,19 @@ class S2L3AError(Exception):
     **place : object
         Facts of the place, kept as attributes; and ``hint``, what to do next, where the
         message does not say so itself. It ends every message: no server's text suppresses it.
+
+    Examples
+    --------
+    >>> import s2l3a_xr
+    >>> try:
+    ...     s2l3a_xr.open_l3a("nowhere.geojson")
+    ... except s2l3a_xr.S2L3AError as error:
+    ...     print(error)
+    no such AOI file: 'nowhere.geojson' (looked in ...); check the path.
     """
 
     hint: str = ""
+    """What to do next; empty where the message says so itself."""
 
     def __init__(self, message: str, **place: object) -> None:
         super().__init__(one_line(message))
@@ -148,27 +79,77 @@ class S2L3AError(Exception):
 
 
 class InputError(S2L3AError, ValueError):
-    """What the caller asked for can't be done."""
+    """What the caller asked for can't be done.
+
+    Examples
+    --------
+    >>> import s2l3a_xr
+    >>> issubclass(s2l3a_xr.InputError, ValueError)
+    True
+    """
 
 
 class AoiError(InputError):
-    """The area of interest can't be used."""
+    """The area of interest can't be used.
+
+    Examples
+    --------
+    >>> import s2l3a_xr
+    >>> s2l3a_xr.buffer_aoi((11.68, 51.94, 11.70, 51.96), -2000)
+    Traceback (most recent call last):
+    s2l3a_xr._errors.AoiError: nothing of the AOI ... is left ...; give a smaller distance.
+    """
 
 
 class SelectionError(InputError):
-    """Years, months, bands, chunks or options can't be used."""
+    """Years, months, bands, chunks or options can't be used.
+
+    Examples
+    --------
+    >>> import s2l3a_xr
+    >>> s2l3a_xr.open_l3a((11.68, 51.94, 11.70, 51.96), time="2021-13")
+    Traceback (most recent call last):
+    s2l3a_xr._errors.SelectionError: time='2021-13': '2021-13' is no month; write '2021-03', ...
+    """
 
 
 class ExportError(InputError):
-    """An array can't be written where and how it was asked."""
+    """An array can't be written where and how it was asked.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, xarray as xr
+    >>> s2l3a_xr.to_geotiff(xr.DataArray([1]), "out")
+    Traceback (most recent call last):
+    s2l3a_xr._errors.ExportError: the array has no 'time' coordinate, ...; add it with ...
+    """
 
 
 class ArchiveError(S2L3AError):
-    """A listing or catalogue can't be read or understood."""
+    """A listing or catalogue can't be read or understood.
+
+    Examples
+    --------
+    >>> import s2l3a_xr
+    >>> url = "http://127.0.0.1:8000/eoc/ogc/stac/v1"  # s2l3a serve-sample
+    >>> archive = s2l3a_xr.StacArchive(url, collection="S2_L3A")
+    >>> s2l3a_xr.search_l3a((11.68, 51.94, 11.70, 51.96), archive=archive)
+    Traceback (most recent call last):
+    s2l3a_xr._errors.ArchiveError: ... has no collection 'S2_L3A'; it has S2_L3A_WASP...
+    """
 
 
 class MissingError(ArchiveError):
-    """The archive has not got what was asked for."""
+    """The archive has not got what was asked for.
+
+    Examples
+    --------
+    >>> import s2l3a_xr
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
+    >>> s2l3a_xr.open_l3a((11.68, 51.94, 11.70, 51.96), time="2021-07", archive=archive)
+    Traceback (most recent call last):
+    s2l3a_xr._errors.MissingError: the archive has nothing for 2021-07 ... Ask for other ...
+    """
 
 
 class ReadError(S2L3AError):
@@ -192,6 +173,17 @@ class ReadError(S2L3AError):
         How often it was tried.
     hint : str, optional
         What to do next; what helps with errors of its kind by default.
+
+    Examples
+    --------
+    >>> from s2l3a_xr import ReadError
+    >>> error = ReadError("the block does not unpack", url="https://me:secret@example.org/B4.tif")
+    >>> error.at(band="B4", block=(3, 5)).place
+    {'url': 'https://example.org/B4.tif', 'band': 'B4', 'block': (3, 5)}
+    >>> error.url, error.block, error.status
+    ('https://example.org/B4.tif', (3, 5), None)
+    >>> print(error)
+    the block does not unpack [https://example.org/B4.tif, band B4, block (3, 5)]; ...
     """
 
     hint = "fail_on_error=False (--keep-going) goes on without it and lists it"
@@ -213,7 +205,7 @@ class ReadError(S2L3AError):
 
     @property
     def place(self) -> dict[str, object]:
-        """What is known of the place, for an error that takes this one's stead."""
+        """Dict of what is known of the place, by name."""
         known = {name: getattr(self, name) for name in ("url", *_PLACE)}
         return {name: value for name, value in known.items() if value not in {None, ""}}
 
@@ -257,7 +249,14 @@ _PLACE = ("item", "tile", "band", "month", "block", "byte_range", "status", "att
 
 
 class TransportError(ReadError):
-    """The connection broke or the server's answer can't be used."""
+    """The connection broke or the server's answer can't be used.
+
+    Examples
+    --------
+    >>> from s2l3a_xr import TransportError
+    >>> print(TransportError("no byte came for 10 s", url="https://example.org/B4.tif", attempts=3))
+    no byte came for 10 s [https://example.org/B4.tif, attempts 3]; try again later; ...
+    """
 
     hint = "try again later; `s2l3a doctor URL` tells how the server behaves"
 
@@ -278,19 +277,40 @@ _HINTS: dict[object, str] = {
 
 
 class GoneError(TransportError):
-    """The server says that there is no such file (404, 410)."""
+    """The server says that there is no such file (404, 410).
+
+    Examples
+    --------
+    >>> from s2l3a_xr import GoneError
+    >>> print(GoneError("there is no such file", url="https://example.org/B4.tif"))
+    there is no such file [https://example.org/B4.tif]; search again, it may have moved; ...
+    """
 
     hint = "search again, it may have moved; missing='warn' reads what is gone as nodata"
 
 
 class FileChangedError(ReadError):
-    """The file was replaced on the server while it was being read."""
+    """The file was replaced on the server while it was being read.
+
+    Examples
+    --------
+    >>> from s2l3a_xr import FileChangedError
+    >>> print(FileChangedError("it is another file now", url="https://example.org/B4.tif"))
+    it is another file now [https://example.org/B4.tif]; open it again and read all of it: ...
+    """
 
     hint = "open it again and read all of it: an array has pixels of one version of each file alone"
 
 
 class FormatError(ReadError):
-    """The file is not the TIFF that it must be."""
+    """The file is not the TIFF that it must be.
+
+    Examples
+    --------
+    >>> from s2l3a_xr import FormatError
+    >>> print(FormatError("this is no TIFF file", url="https://example.org/B4.tif"))
+    this is no TIFF file [https://example.org/B4.tif]; tell the archive's operator ...
+    """
 
     hint = (
         "tell the archive's operator if it stays so; fail_on_error=False (--keep-going) goes on "
@@ -305,6 +325,16 @@ class S2L3AWarning(UserWarning):
     ----------
     message : str
         What it is, and what to do; cleaned like an error's.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, warnings
+    >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always", s2l3a_xr.S2L3AWarning)
+    ...     da = s2l3a_xr.open_l3a((11.7, 51.9, 11.8, 52), time="2021-06/2021-08", archive=archive)
+    >>> print(told[0].message)
+    the archive has 8 of 12 files: nothing in 2021-07. Empty months are left out.
     """
 
     def __init__(self, message: str) -> None:
@@ -312,19 +342,43 @@ class S2L3AWarning(UserWarning):
 
 
 class AoiWarning(S2L3AWarning):
-    """The area was repaired, or reaches past the offered tiles."""
+    """The area was repaired, or reaches past the offered tiles.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, warnings
+    >>> warnings.simplefilter("error", s2l3a_xr.AoiWarning)  # an area that is not whole is an error
+    """
 
 
 class MaskedWarning(S2L3AWarning):
-    """Months that are left out, since too much of the area is masked."""
+    """Months that are left out, since too much of the area is masked.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, warnings
+    >>> warnings.simplefilter("ignore", s2l3a_xr.MaskedWarning)  # which they are is of no interest
+    """
 
 
 class MissingWarning(S2L3AWarning):
-    """Months, tiles or files that the archive has not got."""
+    """Months, tiles or files that the archive has not got.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, warnings
+    >>> warnings.simplefilter("ignore", s2l3a_xr.MissingWarning)  # it has been told
+    """
 
 
 class ReadFailedWarning(S2L3AWarning):
-    """What could not be read became nodata, as ``fail_on_error=False`` asks for."""
+    """What could not be read became nodata, as ``fail_on_error=False`` asks for.
+
+    Examples
+    --------
+    >>> import s2l3a_xr, warnings
+    >>> warnings.simplefilter("ignore", s2l3a_xr.ReadFailedWarning)  # da.l3a.failures() tells it
+    """
 
 
 _BEHIND_USERS = ("s2l3a_xr.", "xarray.backends.")

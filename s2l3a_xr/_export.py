@@ -110,6 +110,10 @@ def to_geotiff(
     MissingWarning
         Files hold nodata alone.
 
+    References
+    ----------
+    https://github.com/fkroeber/field_boundary_delineation, the script whose files these are
+
     Examples
     --------
     >>> from s2l3a_xr import open_l3a

@@ -104,8 +104,9 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     Returns
     -------
     xarray.Dataset
-        A float64 variable for each statistic, dims (time, band, feature), NaN where a feature
-        has no pixel with data (``count`` and ``sum``: 0). ``count`` is a number of pixels; with
+        A float64 variable for each statistic, dims (time, band, feature), in the bands' own
+        numbers (reflectance x 10000 unless scaled, weight x 1000, days), NaN where a feature has
+        no pixel with data (``count`` and ``sum``: 0). ``count`` is a number of pixels; with
         ``method="exact"`` a sum of shares. ``feature`` is the index of a GeoDataFrame or
         GeoSeries, else 0, 1, … (dates in UTC; as text where it mixes types); ``tile`` names the
         tile that a feature lies on first.
@@ -117,8 +118,12 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
         The request can't be understood.
     MissingError
         The archive has nothing for it, or not all and ``missing="raise"``.
+    ArchiveError
+        The archive can't be read.
     ReadError
         A file can't be read.
+    ImportError
+        exactextract is not there (``pip install "s2l3a_xr[zonal]"``).
 
     Warns
     -----

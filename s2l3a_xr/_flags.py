@@ -267,7 +267,8 @@ def decode_days(days: np.ndarray, when: np.datetime64) -> np.ndarray:
     if outside.size:
         msg = (
             f"DTS holds {outside[0]} in the mosaic of {str(when)[:7]}, which is no day of a year "
-            f"(0 is 1 January, {NODATA} nodata): a damaged file, or no numbers as they are stored."
+            f"(0 is 1 January, {NODATA} nodata): a damaged file, or no numbers as they are stored; "
+            "ask the array that was opened, or leave the month out."
         )
         raise SelectionError(msg)
     near = when.astype("datetime64[D]")

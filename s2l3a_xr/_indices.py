@@ -153,7 +153,10 @@ def _check_constants(facts: Any, constants: dict[str, Any], given: dict[str, Any
     unknown = [letter for letter in given if letter not in constants]
     if unknown:
         has = f"has {', '.join(constants)}" if constants else "has none"
-        msg = f"{facts.short_name} = {facts.formula} has no constant {unknown[0]!r}; it {has}."
+        msg = (
+            f"{facts.short_name} = {facts.formula} has no constant {unknown[0]!r}; it {has}: "
+            "leave out what it has not got."
+        )
         raise SelectionError(msg)
 
 

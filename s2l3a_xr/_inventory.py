@@ -15,7 +15,6 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
-from s2l3a_xr._errors import printable, redact
 from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
@@ -24,6 +23,7 @@ from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band
 from s2l3a_xr._selection import Month, month_text, spans_text
 from s2l3a_xr._sizes import read_bytes, whole_bytes
+from s2l3a_xr._texts import printable, redact
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,6 +70,10 @@ class Inventory:
     >>> found = search_l3a((11.7, 51.9, 11.8, 52.0), time="2021-05", archive=archive)
     >>> found.tiles, len(found), found.available
     (('32UPC',), 4, 4)
+    >>> found.months, found.missing_months
+    (((2021, 5),), ())
+    >>> found.read_bytes < found.whole_bytes
+    True
     """
 
     archive_url: str
@@ -89,12 +93,12 @@ class Inventory:
 
     @property
     def months(self) -> tuple[Month, ...]:
-        """Every month asked for, ascending."""
+        """Every month asked for as (year, month), ascending."""
         return tuple(sorted({cell.month for cell in self.cells}))
 
     @property
     def missing_months(self) -> tuple[Month, ...]:
-        """Months of which no file is there."""
+        """Months, as (year, month), of which no file is there."""
         present = {cell.month for cell in self.cells if any(cell.has)}
         return tuple(month for month in self.months if month not in present)
 

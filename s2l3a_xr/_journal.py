@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from s2l3a_xr._disk import set_aside
-from s2l3a_xr._errors import ExportError, printable, redact
+from s2l3a_xr._errors import ExportError
+from s2l3a_xr._texts import printable, redact
 
 GROUP = "l3a_journal"
 _REGIONS = "regions"

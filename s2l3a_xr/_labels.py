@@ -14,10 +14,11 @@ from xarray.core import indexing
 from s2l3a_xr._archive import Origin
 from s2l3a_xr._chunks import DIMS, resolve_chunks
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import SelectionError, redact
+from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._flags import CLASSES, flag_attrs
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request
+from s2l3a_xr._texts import redact
 
 
 def label_request(

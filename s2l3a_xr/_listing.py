@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin
 
-from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, redact
+from s2l3a_xr._errors import ArchiveError, GoneError, ReadError
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session
 
 KEPT = "what Inventory.save has kept opens without it: open_l3a(inventory=…) (--inventory)"

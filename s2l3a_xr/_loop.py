@@ -39,7 +39,9 @@ class _Background:
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self.is_over:
-                msg = "nothing can be read any more, the interpreter is shutting down."
+                msg = (
+                    "nothing can be read any more, the interpreter is shutting down; read earlier."
+                )
                 raise RuntimeError(msg)
             if self._loop is None or not self._is_alive():
                 self._loop = asyncio.new_event_loop()
@@ -194,7 +196,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
 def _check_served(loop: asyncio.AbstractEventLoop) -> None:
     if not _background.serves(loop):
-        msg = "the background loop ended while it was waited for; what it did can be done again."
+        msg = "the background loop ended while it was waited for; do the same again."
         raise S2L3AError(msg)
 
 

@@ -167,7 +167,10 @@ def dates(da: xr.DataArray) -> xr.DataArray:
     """
     layer, _ = _layer(da, "DTS")
     if "time" not in layer.coords or layer["time"].dtype.kind != "M":
-        msg = "DTS holds days of a year, and the array has no time that says which year."
+        msg = (
+            "DTS holds days of a year, and the array has no time that says which year; ask it "
+            "before it loses it."
+        )
         raise SelectionError(msg)
     if "time" not in layer.dims:
         layer = layer.expand_dims("time")

@@ -94,6 +94,8 @@ def save_archive(
 
     Raises
     ------
+    SelectionError
+        There is no such inventory, or the folder is the archive itself.
     ReadError
         A file of the archive can't be read.
     ExportError
@@ -295,7 +297,8 @@ def ask_records(inventory: Inventory) -> Inventory:
     if rest > _ROUNDING_SHARE:
         warn_user(
             f"{rest:.1%} of the AOI lies outside the areas that were copied to "
-            f"the mirror {root}; where it has no blocks pixels are nodata.",
+            f"the mirror {root}; where it has no blocks pixels are nodata. Copy it too: "
+            "save_archive into the same folder.",
             AoiWarning,
         )
     told = [record.origin for record in records]

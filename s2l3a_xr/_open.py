@@ -16,7 +16,6 @@ from s2l3a_xr._errors import (
     MissingError,
     MissingWarning,
     SelectionError,
-    redact,
     warn_user,
 )
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
@@ -42,6 +41,7 @@ from s2l3a_xr._target import (
     label_like,
     lay_grid,
 )
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Transport
 
 _FEW_PX = 2**16

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from s2l3a_xr._errors import InputError, printable
+from s2l3a_xr._errors import InputError
+from s2l3a_xr._texts import printable
 
 _SHOWN = 200
 

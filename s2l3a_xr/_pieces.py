@@ -307,7 +307,7 @@ def _with_tables(head: bytes, lengths: np.ndarray, begin: int) -> bytes:
                 (place,) = struct.unpack_from(order + word, head, place)
             if number != values.size or (values != tables[code]).any():
                 msg = f"a TIFF of {number} blocks can't hold {values.size} of them"
-                raise ExportError(msg)
+                raise ExportError(msg, hint="try another profile, or tell the package's authors.")
             patched[place : place + values.nbytes] = values.tobytes()
     return bytes(patched)
 
@@ -327,5 +327,8 @@ def _as_cog(joined: Path, place: Path, raster: Raster) -> None:
                 checksum_of(file)
     joined.unlink()
     if found != expected:
-        msg = f"{place.name} can't be written: its pixels are not those written; is the disk full?"
+        msg = (
+            f"{place.name} can't be written: its pixels are not those written; is the disk full? "
+            "Run the same again."
+        )
         raise ExportError(msg)

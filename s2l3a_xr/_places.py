@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from s2l3a_xr._errors import SelectionError, redact
+from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._paths import take_path
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import is_http
 
 _LAST_SLASHES = re.compile(r"(?<![:/])/*$")

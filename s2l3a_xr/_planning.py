@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 import xarray as xr
 
-from s2l3a_xr._errors import SelectionError, redact
+from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._inventory import volume_text
 from s2l3a_xr._reading import plan_request
 from s2l3a_xr._rehearsal import record_reads
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import run_with_session
 
 # In a narrow terminal pandas leaves out the middle, where what is long and matters least stands.

@@ -165,7 +165,8 @@ def _step(cube: xr.DataArray, dim: str) -> float:
     if not np.allclose(steps, step, rtol=1e-6, atol=0):
         msg = (
             f"the {dim} coordinate is not evenly spaced (steps of {steps.min():g} to "
-            f"{steps.max():g}); a GeoTIFF needs whole rows and columns."
+            f"{steps.max():g}); a GeoTIFF needs whole rows and columns: select without "
+            "gaps, or da.interp to even steps."
         )
         raise ExportError(msg)
     return step

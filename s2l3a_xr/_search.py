@@ -69,6 +69,13 @@ def search_l3a(
     ArchiveError
         The archive can't be read.
 
+    Warns
+    -----
+    AoiWarning
+        Part of the area lies outside the offered tiles, or was repaired.
+    MissingWarning
+        A year's folder is there and lists nothing.
+
     References
     ----------
     https://geoservice.dlr.de/web/datasets/s2_l3a_wasp, https://doi.org/10.15489/4hcq6dgkj648
@@ -94,7 +101,7 @@ def search_l3a(
     if found.cover.uncovered > 0:
         warn_user(
             f"{found.cover.uncovered:.1%} of the AOI lies outside the tiles that the archive "
-            "offers; it stays nodata.",
+            "offers; it stays nodata: see where the AOI lies.",
             AoiWarning,
         )
     return ask_records(found)

@@ -164,7 +164,10 @@ def _read_numbers(given: Numbers, name: str, allowed: range) -> list[int]:
     strange = sorted(set(numbers) - set(allowed))
     if strange:
         begins = " (the product begins in 2015)" if allowed is _YEARS else ""
-        msg = f"{name}={given!r}: {strange[0]} is not in {allowed[0]} to {allowed[-1]}{begins}."
+        msg = (
+            f"{name}={given!r}: {strange[0]} is not in {allowed[0]} to {allowed[-1]}{begins}; give "
+            "numbers of those."
+        )
         raise SelectionError(msg)
     return sorted(set(numbers))
 

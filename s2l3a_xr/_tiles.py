@@ -92,7 +92,7 @@ def tile_named(name: str) -> Tile:
     """
     corner = _square_corner(name)
     if corner is None:
-        msg = f"there is no MGRS tile named {name!r} on the northern hemisphere."
+        msg = f"there is no MGRS tile named {name!r} in the north; write such as '32UPC'."
         raise AoiError(msg)
     zone, easting, northing = corner
     return Tile(

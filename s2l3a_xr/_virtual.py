@@ -20,7 +20,6 @@ from s2l3a_xr._errors import (
     GoneError,
     MissingWarning,
     SelectionError,
-    redact,
     warn_user,
 )
 from s2l3a_xr._flags import flag_attrs
@@ -34,6 +33,7 @@ from s2l3a_xr._pin import without_password
 from s2l3a_xr._product import NODATA, Band, Product
 from s2l3a_xr._references import Group, IcechunkWriter, Part, ReferenceWriter, Variable, Writer
 from s2l3a_xr._source import Header, Source, read_header
+from s2l3a_xr._texts import redact
 from s2l3a_xr._tiff import HORIZONTAL, NO_PREDICTOR, Layout
 from s2l3a_xr._tiles import SIDE_M, Tile
 from s2l3a_xr._transport import Session, Transport, is_http, run_with_session
@@ -90,6 +90,10 @@ def to_virtual(
     -----
     MissingWarning
         Files that the archive lists are gone; their chunks are nodata.
+
+    References
+    ----------
+    https://icechunk.io, https://fsspec.github.io/kerchunk/spec.html
 
     Examples
     --------

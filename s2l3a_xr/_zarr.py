@@ -134,6 +134,10 @@ def to_zarr(
     attribute ``status`` says so. Open it with ``xr.open_zarr(store, decode_coords="all")`` to
     have the CRS, and ``mask_and_scale=False`` to have the numbers as they are.
 
+    References
+    ----------
+    https://zarr-specs.readthedocs.io
+
     Examples
     --------
     >>> import xarray as xr

@@ -13,6 +13,7 @@ import s2l3a_xr
 PACKAGE = Path(s2l3a_xr.__file__).parent
 STAGES = (
     "_keywords",
+    "_texts",
     "_errors",
     "_paths",
     "_disk",

@@ -124,3 +124,38 @@ def test_numbers_of_the_network():
         ", ".join(map(str, sorted(_answer._TRANSIENT))),
     ):
         assert told in text, told
+
+
+CONTENDERS = {
+    "s2l3a_xr": "s2l3a_xr", "rasterio": "rasterio pool 16", "odc-stac": "odc-stac",
+    "lazycogs": "lazycogs", "stackstac": "stackstac", "rioxarray": "rioxarray",
+    "whole files": "original script",
+}  # fmt: skip
+"""How rows begin where figures are quoted, and in the benchmarks."""
+
+
+BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+
+
+def walls(case, contender):
+    """Read the seconds of a case, as they may be quoted."""
+    text = BENCHMARKS.partition(f"\n## {case}. ")[2].partition("\n## ")[0]
+    found = re.findall(rf"^\| {contender}[^|]* \| ([\d.]+) \|", text, re.MULTILINE)
+    return {form.format(float(wall)) for wall in found for form in ("{:.2f}", "{:.0f}")}
+
+
+@pytest.mark.parametrize(("page", "cases"), [("README.md", "A"), ("docs/which-tool.md", "ABC")])
+@pytest.mark.parametrize("start", CONTENDERS)
+def test_seconds_are_those_of_the_benchmarks(page, cases, start):
+    rows = re.findall(rf"^\| \**\[?{start}.*$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    cells = re.sub(r"`[^`]*`", "", rows[0]).strip("| ").split("|")
+    for case, cell in zip(cases, cells[-1 - len(cases) : -1], strict=True):
+        figures = re.findall(r"\d[\d.]*", cell)
+        assert figures or (start, case) == ("whole files", "C")
+        assert set(figures) <= walls(case, CONTENDERS[start])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/which-tool.md"])
+def test_faults_are_those_of_the_benchmarks(page):
+    silent = re.search(r"\| silently wrong of 335 reads[^|]*\|([^|]*)\|", BENCHMARKS)
+    assert silent[1].strip() in " ".join((ROOT / page).read_text("utf-8").split())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 import xarray as xr
@@ -54,6 +56,13 @@ def test_accessors_show_what_they_can_do(owner, name):
 
 def test_version_is_the_installed_one():
     assert s2l3a_xr.__version__ == importlib.metadata.version("s2l3a_xr")
+
+
+def test_mypy_reads_every_name_as_users_call_it():
+    code = (Path(__file__).parent / "typing" / "user_code.py").read_text("utf-8")
+    for name in s2l3a_xr.__all__:
+        if not name.endswith(("Error", "Warning")):
+            assert re.search(rf"\b{name}\b[(.,]", code), name
 
 
 @pytest.mark.parametrize("name", sorted(set(s2l3a_xr.__all__) - {"__version__"}))

@@ -25,10 +25,10 @@ from s2l3a_xr._archive import end_folder
 from s2l3a_xr._cli import main
 from s2l3a_xr._cli_options import take_aoi
 from s2l3a_xr._disk import set_aside, what_helps, whole_file
-from s2l3a_xr._errors import redact
 from s2l3a_xr._places import is_below, locate
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._stac import _links
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import _session
 
 AOI = (11.68, 51.94, 11.70, 51.96)

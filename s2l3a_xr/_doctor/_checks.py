@@ -21,7 +21,7 @@ from s2l3a_xr._doctor._evidence import (
     what,
 )
 from s2l3a_xr._doctor._report import Finding, finding
-from s2l3a_xr._errors import redact
+from s2l3a_xr._texts import redact
 
 _DAY_S = 86_400
 _SOON_DAYS = 21

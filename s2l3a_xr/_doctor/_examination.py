@@ -21,17 +21,11 @@ from s2l3a_xr._doctor._evidence import (
 )
 from s2l3a_xr._doctor._report import Finding, Report, finding
 from s2l3a_xr._doctor._walk import Way, find_file, named_file
-from s2l3a_xr._errors import (
-    FormatError,
-    ReadError,
-    S2L3AError,
-    S2L3AWarning,
-    SelectionError,
-    redact,
-)
+from s2l3a_xr._errors import FormatError, ReadError, S2L3AError, S2L3AWarning, SelectionError
 from s2l3a_xr._loop import gather, run
 from s2l3a_xr._places import check_address
 from s2l3a_xr._source import Header, Source, read_header
+from s2l3a_xr._texts import redact
 from s2l3a_xr._tiff import HEADER_BYTES, SparseBytes, decode_block, parse_header
 from s2l3a_xr._tiles import tile_named
 from s2l3a_xr._transport import Probe, Prober, Session, Transport, is_http, passing_session

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from s2l3a_xr._errors import one_line
+from s2l3a_xr._texts import one_line
 
 Level = Literal["ok", "warn", "bad"]
 

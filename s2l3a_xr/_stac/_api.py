@@ -10,13 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin
-from s2l3a_xr._errors import (
-    ArchiveError,
-    GoneError,
-    ReadError,
-    SelectionError,
-    redact,
-)
+from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError
 from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._listing import KEPT
 from s2l3a_xr._loop import gather, in_thread
@@ -25,6 +19,7 @@ from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._documents import fresh, get_document, keep_text, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
 from s2l3a_xr._stac._links import Links
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session, is_http
 
 DLR_STAC = "https://geoservice.dlr.de/eoc/ogc/stac/v1"
@@ -53,6 +48,10 @@ class StacArchive:
     ------
     SelectionError
         The URL is none.
+
+    References
+    ----------
+    https://github.com/radiantearth/stac-api-spec
 
     Examples
     --------

@@ -12,10 +12,11 @@ from pystac import Link
 from pystac_client import ItemSearch
 from pystac_client.stac_api_io import StacApiIO
 
-from s2l3a_xr._errors import ArchiveError, S2L3AError, redact
+from s2l3a_xr._errors import ArchiveError, S2L3AError
 from s2l3a_xr._stac._documents import IN_CIRCLES, NO_CATALOGUE, fetch_text
 from s2l3a_xr._stac._items import Findings
 from s2l3a_xr._stac._links import Links
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session
 
 _LIMIT = 250

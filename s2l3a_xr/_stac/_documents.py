@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, redact
+from s2l3a_xr._errors import ArchiveError, GoneError, ReadError
 from s2l3a_xr._listing import KEPT
 from s2l3a_xr._loop import in_thread
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session, is_http
 
 _FRESH_S = 300.0

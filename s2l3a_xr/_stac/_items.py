@@ -12,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 from s2l3a_xr._aoi import COVERAGE, Aoi
 from s2l3a_xr._archive import Listed, Origin, band_resolution
-from s2l3a_xr._errors import ArchiveError, MissingError, MissingWarning, redact
+from s2l3a_xr._errors import ArchiveError, MissingError, MissingWarning
 from s2l3a_xr._product import BANDS, Band, Product
 from s2l3a_xr._stac._documents import links_of
 from s2l3a_xr._stac._doubts import doubt_about
 from s2l3a_xr._stac._links import LinkRefusedError, Links
+from s2l3a_xr._texts import redact
 from s2l3a_xr._tiles import tiles_over
 from s2l3a_xr._transport import Session, is_http
 

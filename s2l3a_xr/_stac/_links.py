@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from s2l3a_xr._errors import ArchiveError, TransportError, redact
+from s2l3a_xr._errors import ArchiveError, TransportError
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import check_host, is_http
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:|//|\\\\|/vsi")  # one letter alone is a drive

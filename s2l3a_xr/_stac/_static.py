@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin
-from s2l3a_xr._errors import ArchiveError, GoneError, SelectionError, redact
+from s2l3a_xr._errors import ArchiveError, GoneError, SelectionError
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._selection import Month
 from s2l3a_xr._stac._api import COLLECTION, license_of
 from s2l3a_xr._stac._documents import IN_CIRCLES, NO_CATALOGUE, fresh, get_document, links_of
 from s2l3a_xr._stac._items import Findings, ItemArchive, make_archive
 from s2l3a_xr._stac._links import LinkRefusedError, Links
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Session, is_http
 
 IN_MEMORY = "STAC items in memory"
@@ -23,6 +24,8 @@ IN_MEMORY = "STAC items in memory"
 _MOST_DOCUMENTS = 50_000
 _STEP = 500
 """Documents asked for at once."""
+
+_GONE = "see whether the catalogue has moved, or tell whoever keeps it"
 
 _TYPES = {"Feature", "FeatureCollection", "Catalog", "Collection"}
 
@@ -123,13 +126,16 @@ class _Walk:
             step, ahead = batch[:_STEP], batch[_STEP:]
             self._seen.update(step)
             if len(self._seen) > _MOST_DOCUMENTS:
-                msg = f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; begin lower."
+                msg = (
+                    f"the STAC catalogue has over {_MOST_DOCUMENTS} documents; give the URL of a "
+                    "smaller part."
+                )
                 raise ArchiveError(msg)
             try:
                 found = await gather(get_document(self.session, place) for place in step)
             except GoneError as exc:
-                msg = f"a document of the STAC catalogue is gone: {exc}"
-                raise ArchiveError(msg) from exc
+                msg = f"a document of the STAC catalogue is gone: {exc.url}"
+                raise ArchiveError(msg, url=exc.url, hint=_GONE) from exc
             for place, document in zip(step, found, strict=True):
                 ahead += self._take(document, place)
 

@@ -16,7 +16,8 @@ import aiohttp
 from aiohttp.typedefs import LooseCookies
 from yarl import URL
 
-from s2l3a_xr._errors import TransportError, redact
+from s2l3a_xr._errors import TransportError
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport._answer import take_answer
 from s2l3a_xr._transport._attempt import Attempt
 from s2l3a_xr._transport._guard import GuardedResolver, check_host

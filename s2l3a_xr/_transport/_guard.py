@@ -58,7 +58,7 @@ def check_host(url: str, allowed_hosts: Collection[str]) -> None:
         host = URL(url).host or ""  # as the client reads it: other digits than ASCII's count too
     except ValueError as exc:
         msg = f"that is no address: {exc}"
-        raise TransportError(msg) from exc
+        raise TransportError(msg, hint="see how it is spelt") from exc
     try:
         public = is_public(host)
     except ValueError:  # a name: judged when it is resolved

@@ -17,11 +17,10 @@ from s2l3a_xr._errors import (
     ReadError,
     S2L3AWarning,
     TransportError,
-    one_line,
-    redact,
     warn_user,
 )
 from s2l3a_xr._loop import background_loop, gather
+from s2l3a_xr._texts import one_line, redact
 from s2l3a_xr._transport._client import Client
 from s2l3a_xr._transport._hosts import Host, Hosts
 from s2l3a_xr._transport._patience import Patience

@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from s2l3a_xr._errors import ReadError, TransportError, redact
+from s2l3a_xr._errors import ReadError, TransportError
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport._answer import retry_after_s
 from s2l3a_xr._transport._guard import check_host
 from s2l3a_xr._transport._http import RangeHTTPFileSystem

@@ -8,7 +8,8 @@ from functools import cache
 from publicsuffixlist import PublicSuffixList
 from yarl import URL
 
-from s2l3a_xr._errors import TransportError, redact
+from s2l3a_xr._errors import TransportError
+from s2l3a_xr._texts import redact
 from s2l3a_xr._transport._settings import Transport
 
 _HINT = "see with `s2l3a doctor URL` where it leads, and name that as the archive if you trust it"

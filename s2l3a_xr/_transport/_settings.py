@@ -69,6 +69,10 @@ class Transport:
     SelectionError
         A number that is none or not positive, or a host that is none.
 
+    References
+    ----------
+    https://www.rfc-editor.org/rfc/rfc9110
+
     Examples
     --------
     >>> Transport(max_connections=4).max_connections

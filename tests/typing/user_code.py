@@ -66,6 +66,10 @@ def leaving(da: xr.DataArray) -> None:
         extract_l3a("fields.gpkg", ["mean", "count"], time="2021-05", method="exact"), "xr.Dataset"
     )
     s2l3a_xr.buffer_aoi("aoi.geojson", -20).to_file("smaller.gpkg")
+    assert_type(s2l3a_xr.to_cog(da, "out/", together=True), list[Path])
+    assert_type(s2l3a_xr.to_virtual("inventory.json", "refs.parquet", progress=False), Path)
+    s2l3a_xr.to_zarr(da, "cube.zarr", chunks={"x": 1024}, storage_options={"anon": True})
+    assert_type(s2l3a_xr.check_cluster(timeout_s=5), dict[str, str])
     da.l3a.plan().attrs["summary"]  # xarray knows accessors as Any
     assert_type(show_versions(), None)
     assert_type(s2l3a_xr.__version__, str)
