@@ -5,12 +5,15 @@ Doctests under ``s2l3a_xr/`` see only this file, not ``tests/conftest.py``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from s2l3a_xr._sample import SampleServer, StacSite, build_sample_archive
+
+os.environ.pop("S2L3A_ARCHIVE", None)  # the user's own is nothing to tests
 
 SERVED = "http://127.0.0.1:8000"
 """Where examples expect ``s2l3a serve-sample``."""

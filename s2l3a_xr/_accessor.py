@@ -12,8 +12,7 @@ import xarray as xr
 
 from s2l3a_xr._accessor_masks import MaskMethods
 from s2l3a_xr._accessor_pictures import PictureMethods
-from s2l3a_xr._keywords import knows_keywords
-from s2l3a_xr._menu import Menu
+from s2l3a_xr._help import Menu, knows_keywords
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from s2l3a_xr._errors import SelectionError
-from s2l3a_xr._menu import Menu
+from s2l3a_xr._help import Menu
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from s2l3a_xr._keywords import knows_keywords
+from s2l3a_xr._help import knows_keywords
 
 if TYPE_CHECKING:
     import pandas as pd

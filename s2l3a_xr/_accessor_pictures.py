@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from s2l3a_xr._keywords import knows_keywords
+from s2l3a_xr._help import knows_keywords
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -98,7 +98,7 @@ _archive = (
         "Archive",
         "--archive",
         help="URL or folder in DLR's layout, a STAC API's URL, a STAC .json file, or dlr-stac. "
-        "[default: DLR's server]",
+        "[default: $S2L3A_ARCHIVE, else DLR's server]",
     ),
     option(
         "Archive",

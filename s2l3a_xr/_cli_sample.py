@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -68,6 +69,8 @@ _EXTENT = (
     "bands and masks, with pixels at lon 11.63 to 12.33, lat 51.83 to 52.07."
 )
 
+_SET = "set" if os.name == "nt" else "export"
+
 
 @click.command("serve-sample")
 @click.option("--port", default=8000, show_default=True, help="0 takes any free one.")
@@ -83,9 +86,10 @@ def serve_sample(port: int, latency: float) -> None:
             port=port,
             latency_s=latency,
             ready=lambda url: click.echo(
-                f"Serving {url} (Ctrl-C ends it); pass it as --archive.\n"
-                f"{_EXTENT} For example:\n"
-                f"s2l3a search 11.68,51.94,11.76,51.99 --archive {url}"
+                f"Serving {url} (Ctrl-C ends it).\n"
+                f"{_EXTENT} In another window:\n"
+                f"{_SET} S2L3A_ARCHIVE={url}\n"
+                "s2l3a search 11.68,51.94,11.76,51.99"
             ),
         )
     except (OSError, OverflowError) as exc:

@@ -67,9 +67,15 @@ def take_archive(archive: str | None, collection: str | None) -> Any:  # noqa: A
     """
     if collection is None:
         return archive
-    from s2l3a_xr._stac import DLR_STAC, DLR_STAC_NAME, StacArchive  # noqa: PLC0415 - heavy
+    from s2l3a_xr._stac import (  # noqa: PLC0415 - heavy
+        DLR_STAC,
+        DLR_STAC_NAME,
+        StacArchive,
+        usual_archive,
+    )
 
-    url = DLR_STAC if archive in {None, DLR_STAC_NAME} else str(archive)
+    named = archive or usual_archive()
+    url = DLR_STAC if named in {None, DLR_STAC_NAME} else str(named)
     return StacArchive(url, collection)
 
 

@@ -20,6 +20,7 @@ from dask.delayed import delayed
 from s2l3a_xr._disk import make_folder, move_whole, set_aside, sweep, told
 from s2l3a_xr._errors import ExportError
 from s2l3a_xr._geotiff import checksum_of, open_any
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._jobs import (
     Job,
     Watch,
@@ -32,7 +33,6 @@ from s2l3a_xr._jobs import (
     watch_failures,
     without_nan,
 )
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import Raster, as_cube, raster_of

@@ -28,6 +28,7 @@ from s2l3a_xr._geotiff import (
     is_sound,
     write_geotiff,
 )
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._jobs import (
     Job,
     Watch,
@@ -37,7 +38,6 @@ from s2l3a_xr._jobs import (
     watch_failures,
     without_nan,
 )
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._pieces import Piece, cut_plane, drop_pieces, has_piece, join_pieces, write_piece
 from s2l3a_xr._progress import count_now, run_counted

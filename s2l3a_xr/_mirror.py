@@ -30,8 +30,8 @@ from s2l3a_xr._errors import (
     warn_user,
 )
 from s2l3a_xr._grid import outline
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory, volume_text
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._loop import gather, in_thread
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import BANDS, Product

@@ -20,8 +20,8 @@ from s2l3a_xr._errors import (
 )
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._labels import label_request
 from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
@@ -97,7 +97,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     archive : str, path, StacArchive, STAC items or Archive, optional
         A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
         static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
-        object. DLR's download server by default.
+        object. By default what the environment variable ``S2L3A_ARCHIVE`` names, else DLR's
+        download server.
     inventory : Inventory or path, optional
         What `search_l3a` found, or a file that `Inventory.save` wrote, instead of all the above
         (an error beside it): nothing is listed again.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import AoiWarning, warn_user
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._mirror import ask_records
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._selection import Numbers, select_months
@@ -47,7 +47,8 @@ def search_l3a(
     archive : str, path, StacArchive, STAC items or Archive, optional
         A URL or folder in DLR's layout; the URL of a STAC API, or ``"dlr-stac"`` for DLR's; a
         static STAC catalogue, item collection or item as URL, ``.json`` file, dict or pystac
-        object. DLR's download server by default.
+        object. By default what the environment variable ``S2L3A_ARCHIVE`` names, else DLR's
+        download server.
     verify : bool or "auto", default "auto"
         Whether every product's folder is listed too, so that it is known of each file whether
         it is there. Without that files follow from the products' names and are called

@@ -24,8 +24,8 @@ from s2l3a_xr._errors import (
 )
 from s2l3a_xr._flags import flag_attrs
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._loop import gather
 from s2l3a_xr._mirror import sources_of
 from s2l3a_xr._paths import take_path

@@ -23,6 +23,7 @@ from s2l3a_xr._chunks import DIMS
 from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._disk import make_folder, told
 from s2l3a_xr._errors import ExportError
+from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._jobs import Watch, chunked, contents_of, watch_failures
 from s2l3a_xr._journal import (
     GROUP,
@@ -32,7 +33,6 @@ from s2l3a_xr._journal import (
     find_journal,
     mark_laid,
 )
-from s2l3a_xr._keywords import knows_keywords
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import as_cube

@@ -12,7 +12,7 @@ import s2l3a_xr
 
 PACKAGE = Path(s2l3a_xr.__file__).parent
 STAGES = (
-    "_keywords",
+    "_help",
     "_texts",
     "_errors",
     "_paths",
@@ -98,7 +98,6 @@ STAGES = (
     "_explore",
     "_doctor",
     "_versions",
-    "_menu",
     "_accessor_masks",
     "_accessor_pictures",
     "_accessor_dataset",

@@ -248,7 +248,7 @@ def test_loading_the_engine_is_quick():
     ours = {name for name in done.stdout.split() if name.startswith("s2l3a_xr")}
     assert "s2l3a_xr._backend" in ours
     assert not {"s2l3a_xr._dataset", "s2l3a_xr._transport", "s2l3a_xr._aoi"} & ours
-    assert len(ours) <= 9, ours  # _menu and _keywords are a few lines
+    assert len(ours) <= 9, ours
 
 
 @pytest.mark.parametrize("chunks", [None, {}])

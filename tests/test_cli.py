@@ -46,6 +46,21 @@ def test_search_prints_a_table(run, server):
     assert not [entry for entry in server.log if entry.path.endswith(".tif")]
 
 
+def test_the_environment_names_the_archive(run, server, monkeypatch):
+    words = ("search", BOUNDS, "--years", 2021, "--months", "3-5", "--json")
+    monkeypatch.setenv("S2L3A_ARCHIVE", server.url)
+    assert json.loads(run(*words).stdout)["archive"] == server.url
+    monkeypatch.setenv("S2L3A_ARCHIVE", server.stac_url)
+    shown = run(*words, "--collection", "S2_L3A_WASP")
+    assert json.loads(shown.stdout)["available"] == 12
+    monkeypatch.setenv("S2L3A_ARCHIVE", "/no/such/folder")
+    assert json.loads(run(*words, "--archive", server.url).stdout)["archive"] == server.url
+    shown = run(*words)
+    assert shown.exit_code == 2
+    assert "no such archive folder: '/no/such/folder'" in shown.stderr
+    assert "environment variable S2L3A_ARCHIVE" in shown.stderr
+
+
 def test_search_gives_json(run, server):
     shown = run("search", BOUNDS, "--time", "2021-06/2021-08", "--archive", server.url, "--json")
     found = json.loads(shown.stdout)

@@ -479,3 +479,16 @@ def test_wishes_that_can_not_be_are_refused_before_the_archive_is_asked(fresh_se
     with pytest.raises(SelectionError):
         open_l3a(AOI, years=2021, archive=fresh_server.url, **wish)
     assert not fresh_server.log
+
+
+def test_the_environment_names_the_archive(server, sample_root, monkeypatch):
+    area, may = (11.68, 51.94, 11.70, 51.96), {"time": "2021-05", "bands": "B4"}
+    expected = s2l3a_xr.open_l3a(area, archive=server.url, **may)
+    monkeypatch.setenv("S2L3A_ARCHIVE", server.url)
+    xr.testing.assert_identical(s2l3a_xr.open_l3a(area, **may), expected)
+    ds = xr.open_dataset(area, engine="s2l3a", **may)
+    assert ds.attrs["source"] == expected.attrs["source"]
+    folder = str(sample_root / "S2_L3A_WASP" / "files")
+    assert s2l3a_xr.search_l3a(area, archive=folder, **may).archive_url.startswith(folder)
+    monkeypatch.setenv("S2L3A_ARCHIVE", "")
+    assert s2l3a_xr._stac.open_place(None).url == s2l3a_xr._archive.DLR_FILES

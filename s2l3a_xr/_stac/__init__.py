@@ -4,9 +4,16 @@ from s2l3a_xr._stac._api import COLLECTION, DLR_STAC, StacArchive, is_api
 from s2l3a_xr._stac._documents import links_of
 from s2l3a_xr._stac._items import ItemArchive
 from s2l3a_xr._stac._links import Links
-from s2l3a_xr._stac._places import DLR_STAC_NAME, ArchiveLike, open_place
+from s2l3a_xr._stac._places import (
+    ARCHIVE_VARIABLE,
+    DLR_STAC_NAME,
+    ArchiveLike,
+    open_place,
+    usual_archive,
+)
 
 __all__ = [
+    "ARCHIVE_VARIABLE",
     "COLLECTION",
     "DLR_STAC",
     "DLR_STAC_NAME",
@@ -17,4 +24,5 @@ __all__ = [
     "is_api",
     "links_of",
     "open_place",
+    "usual_archive",
 ]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import DLR_FILES, Archive, Catalogue, open_archive
-from s2l3a_xr._errors import ArchiveError, GoneError, ReadError
+from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError
 from s2l3a_xr._listing import KEPT
 from s2l3a_xr._places import check_address
 from s2l3a_xr._selection import Month
@@ -23,6 +23,9 @@ from s2l3a_xr._transport import Session, is_http
 
 DLR_STAC_NAME = "dlr-stac"
 """Short name of DLR's STAC API."""
+
+ARCHIVE_VARIABLE = "S2L3A_ARCHIVE"
+"""Environment variable that names the archive where none is given."""
 
 ArchiveLike: TypeAlias = "str | os.PathLike[str] | Archive | Catalogue | Any | None"
 """What users may hand over; the last is whatever is made of STAC items."""
@@ -101,7 +104,7 @@ def open_place(archive: ArchiveLike) -> Archive | Catalogue:
     ----------
     archive : str, path, Archive, Catalogue, STAC objects or None
         A URL or folder in DLR's layout; a STAC API or document, in a file, on a server or in
-        memory; ``"dlr-stac"``; None is DLR's download server.
+        memory; ``"dlr-stac"``; None is what `usual_archive` says, or DLR's download server.
 
     Returns
     -------
@@ -116,10 +119,31 @@ def open_place(archive: ArchiveLike) -> Archive | Catalogue:
     if isinstance(archive, Catalogue | Archive):
         return archive
     if archive is None:
-        return open_archive(None)
+        return _open_usual(usual_archive())
     if isinstance(archive, str | os.PathLike):
         return _open_address(os.fspath(archive))
     return _from_pystac(archive) or from_objects(archive)
+
+
+def usual_archive() -> str | None:
+    """Tell which archive the environment names for where none is given.
+
+    Returns
+    -------
+    str or None
+        An address, or None for DLR's download server.
+    """
+    return os.environ.get(ARCHIVE_VARIABLE) or None
+
+
+def _open_usual(place: str | None) -> Archive | Catalogue:
+    if place is None:
+        return open_archive(None)
+    try:
+        return _open_address(place)
+    except SelectionError as exc:
+        msg = f"{exc} This is of the environment variable {ARCHIVE_VARIABLE}."
+        raise SelectionError(msg) from exc
 
 
 def _open_address(place: str) -> Archive | Catalogue:

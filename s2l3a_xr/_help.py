@@ -1,4 +1,4 @@
-"""Help with keywords that are spelt otherwise."""
+"""Help at the prompt: keywords that are spelt otherwise, and what an accessor can do."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def knows_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
         return function(*args, **kwargs)
 
     return checked
+
+
+class Menu:
+    """Shows what can be called, each with the first line of its docstring."""
+
+    _shown_as = "da.l3a"
+
+    def __repr__(self) -> str:
+        found = inspect.getmembers(type(self), inspect.isfunction)
+        public = [(name, inspect.getdoc(method) or "") for name, method in found if name[0] != "_"]
+        widest = max(len(name) for name, _ in public)
+        lines = [f"  {name:{widest}}  {told.splitlines()[0]}" for name, told in public]
+        return "\n".join([f"<{self._shown_as} of s2l3a_xr>", *lines])
