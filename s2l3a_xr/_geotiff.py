@@ -197,26 +197,44 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
         if not path.exists():
             return False
         with open_any(path) as file:
-            there = (file.width, file.height, file.transform, file.dtypes[0], file.nodata)
-            same_crs = file.crs == rasterio.CRS.from_wkt(raster.crs)
-            tags = file.tags()
+            tags, other = file.tags(), _what_differs(file, raster)
     except OSError as exc:
         if not isinstance(exc, rasterio.RasterioIOError):  # the name is too long
             msg = f"{path} can't be written: {exc}"
             raise ExportError(msg, hint=what_helps(exc, path)) from exc
-        there, same_crs, tags = None, False, {}
-    expected = (raster.width, raster.height, raster.transform, raster.dtype, raster.nodata)
-    is_unfinished = tags.get(_OURS) == "1" and _TAG not in tags
-    if there == expected and same_crs and tags.get(_TAG) == content:
+        tags, other = {}, "its header can't be read"
+    if not other and tags.get(_TAG) == content:
         return True
-    if overwrite or is_unfinished:
+    if overwrite or (tags.get(_OURS) == "1" and _TAG not in tags):  # ours, and not complete
         return False
+    if not other:
+        other = (
+            "other source files, profile or computation, or an area of another shape"
+            if _TAG in tags
+            else "another program wrote it"
+        )
     msg = (
-        f"{path} is there already and was made of something else (another area, request, "
-        "profile, type or program, or from a computed array), or its header is damaged; pass "
+        f"{path} is there already and was made of something else: {other}; pass "
         "overwrite=True (--overwrite) to replace it, or write to another folder."
     )
     raise ExportError(msg)
+
+
+def _what_differs(file: Any, raster: Raster) -> str:  # noqa: ANN401 - rasterio is untyped
+    """Name what a file's place and type have that they should not; nothing where they are right."""
+    corner = (raster.transform.c, raster.transform.f)
+    pairs = {
+        "columns and rows": ((file.width, file.height), (raster.width, raster.height)),
+        "corner": ((file.transform.c, file.transform.f), corner),
+        "transform": (tuple(file.transform), tuple(raster.transform)),
+        "CRS": (file.crs, rasterio.CRS.from_wkt(raster.crs)),
+        "dtype": (file.dtypes[0], raster.dtype),
+        "nodata": (file.nodata, raster.nodata),
+    }
+    for name, (there, wanted) in pairs.items():
+        if there != wanted:
+            return f"its {name} {'are' if name[-1:] == 's' else 'is'} {there}, not {wanted}"
+    return ""
 
 
 def open_any(path: Path) -> Any:  # noqa: ANN401 - rasterio is untyped
