@@ -142,7 +142,7 @@ def _open_usual(place: str | None) -> Archive | Catalogue:
     try:
         return _open_address(place)
     except SelectionError as exc:
-        msg = f"{exc} This is of the environment variable {ARCHIVE_VARIABLE}."
+        msg = f"{exc} It is from the environment variable {ARCHIVE_VARIABLE}: correct or unset it."
         raise SelectionError(msg) from exc
 
 
