@@ -169,7 +169,10 @@ def _polygons(shapes: np.ndarray) -> tuple[BaseGeometry, ...]:
     kept = [polygon for shape in flat if (polygon := polygonal(shape)) is not None]
     if not kept:
         kinds = ", ".join(sorted({shape.geom_type for shape in flat}))
-        msg = f"the AOI has no polygon, only {kinds}; buffer points and lines first."
+        msg = (
+            f"the AOI has no polygon, only {kinds}; buffer points and lines first (extract_l3a "
+            "takes points)."
+        )
         raise AoiError(msg)
     if len(kept) < len(flat):
         warn_user(
@@ -234,8 +237,9 @@ def check_coordinates(features: Sequence[BaseGeometry], crs: pyproj.CRS) -> None
     where = f"({left:g}, {bottom:g}, {right:g}, {top:g})"
     if crs.is_geographic and not degrees:
         msg = (
-            f"the AOI's coordinates {where} are no degrees of "
-            "lon/lat; if they are metres, give the AOI with its CRS (a GeoDataFrame or a file)."
+            f"the AOI's coordinates {where} are no degrees of lon/lat; if they are metres, give "
+            "the AOI with its CRS: gpd.read_file(…).set_crs(25832, allow_override=True), or a file "
+            "that ogr2ogr -a_srs EPSG:25832 new.gpkg old.geojson makes."
         )
         raise AoiError(msg)
     if _meets_product((left, bottom, right, top), crs):

@@ -284,7 +284,7 @@ def _load(pinned: Path, selection: dict[str, Any]) -> Inventory:
 
 
 def _bands(selection: dict[str, Any]) -> list[str]:
-    return [band.strip() for band in (selection["bands"] or "").split(",")]
+    return [band.strip() for band in (selection["bands"] or "").rstrip(", ").split(",")]
 
 
 def _as_json(inventory: Inventory) -> str:

@@ -100,13 +100,17 @@ def serve_sample(port: int, latency: float) -> None:
 def _sample_archive() -> Path:
     from s2l3a_xr._sample import build_sample_archive  # noqa: PLC0415 - heavy
 
-    with tqdm(desc="sample archive", unit="product", file=sys.stderr, leave=False) as bar:
+    bars: list[tqdm[object]] = []
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(desc="sample archive", total=total, file=sys.stderr, leave=False))
+        bars[0].update(done - bars[0].n)
 
-        return build_sample_archive(progress=show)
+    root = build_sample_archive(progress=show)
+    for bar in bars:
+        bar.close()
+    return root
 
 
 def _picture(da: xr.DataArray, out: Path) -> Path | None:

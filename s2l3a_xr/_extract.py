@@ -226,7 +226,7 @@ def _warn_of_borders(names: pd.Index, homes: Home) -> None:
     if beyond.any():
         warn_user(
             f"{some_of(names[beyond])} reach past the tiles of the zone that they are measured in, "
-            f"up to {1 - homes.held.min():.0%}: only what lies on those tiles counts.",
+            f"by up to {1 - homes.held.min():.0%}: only what lies on those tiles counts.",
             AoiWarning,
         )
 

@@ -106,10 +106,10 @@ def some_of(names: pd.Index) -> str:
     Returns
     -------
     str
-        How many, and the first of them.
+        How many, and the ids of the first of them.
     """
     few = ", ".join(str(name) for name in names[:_NAMED])
-    return f"{len(names)} of the features ({few}{', …' if len(names) > _NAMED else ''})"
+    return f"{len(names)} of the features (id {few}{', …' if len(names) > _NAMED else ''})"
 
 
 def area_around(features: gpd.GeoSeries) -> Aoi:

@@ -349,7 +349,7 @@ class Inventory:
             f"{self.available} of {len(self)} files are available ({share:.0%})",
             (
                 f"whole files {volume_text(self.whole_bytes)}, "
-                f"about {volume_text(self.read_bytes)} to be read if they are evenly filled"
+                f"roughly {volume_text(self.read_bytes)} to be read (da.l3a.plan() tells exactly)"
             ),
         ]
         if self.origin.catalogue:

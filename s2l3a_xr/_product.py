@@ -104,10 +104,8 @@ _BY_ANY_NAME = {name: band for band in BANDS.values() for name in (band.native, 
 
 
 def _meant_by(text: object) -> list[str]:
-    """Find the bands behind B04, b4, Red or "B4,B8"."""
-    parts = [
-        re.sub(r"\bB0", "B", part.strip(), flags=re.IGNORECASE) for part in str(text).split(",")
-    ]
+    """Find the bands behind B04, b4, Red, "B4,B8" or "B4 B8"."""
+    parts = re.split(r"[,;\s]+", re.sub(r"\bB0", "B", str(text).strip(), flags=re.IGNORECASE))
     known = {name.lower(): name for name in _BY_ANY_NAME}
     return [known[part.lower()] for part in parts if part.lower() in known]
 

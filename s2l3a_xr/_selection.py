@@ -157,8 +157,9 @@ def _read_numbers(given: Numbers, name: str, allowed: range) -> list[int]:
         raise SelectionError(msg) from exc
     if not numbers:
         msg = (
-            f"{name}={given!r} selects nothing; give numbers of {allowed[0]} to {allowed[-1]}, "
-            "from the smaller to the larger, or None for all that the archive has."
+            f"{name}={given!r} selects nothing; give numbers of {allowed[0]} to {allowed[-1]}, a "
+            "range from the smaller to the larger ('10-12,1-3' for winter), or None for all that "
+            "the archive has."
         )
         raise SelectionError(msg)
     strange = sorted(set(numbers) - set(allowed))
@@ -184,6 +185,8 @@ def _as_integers(given: int | Iterable[int]) -> list[int]:
     given = np.asarray(given) if hasattr(given, "__array__") else given
     is_one = isinstance(given, int) or getattr(given, "ndim", 1) == 0
     values = np.asarray([given] if is_one else list(given))  # type: ignore[arg-type]
+    if values.dtype.kind == "U":
+        values = values.astype(int)
     if values.size and values.dtype.kind not in "iu":
         msg = "not integers"
         raise TypeError(msg)
@@ -254,6 +257,8 @@ def _month(value: Any, whole: Any, side: str) -> Month:  # noqa: ANN401 - many f
         period = _period(value, side)
     except (TypeError, ValueError) as exc:
         hint = " For whole years write years=2021." if isinstance(value, int | np.integer) else ""
+        if isinstance(whole, str) and re.fullmatch(r"\d{4}/\d{1,2}", whole):
+            hint = " A slash stands between two ends."
         msg = (
             f"time={whole!r}: {value!r} is no month; write '2021-03', '2021-03/2021-10', "
             f"'2021-03/..', a date, datetime64 or pandas Period.{hint}"

@@ -342,3 +342,12 @@ def test_what_has_no_place_in_a_crs():
     aoi = read_aoi(gpd.GeoSeries([shapely.box(1e12, 1e12, 2e12, 2e12)], crs=25832))
     with pytest.raises(AoiError, match=r"from ETRS89 / UTM zone 32N to WGS 84; check its"):
         aoi.to_crs("EPSG:4326")
+
+
+def test_metres_without_a_crs_are_read_as_the_message_says(tmp_path):
+    path = tmp_path / "metres.geojson"
+    UTM.to_crs(25832).set_crs(4326, allow_override=True).to_file(path)
+    with pytest.raises(AoiError, match=r"set_crs\(25832, allow_override=True\)"):
+        read_aoi(path)
+    meant = gpd.read_file(path).set_crs(25832, allow_override=True)
+    assert read_aoi(meant).crs == "EPSG:25832"

@@ -70,7 +70,7 @@ def test_search_gives_json(run, server):
 
 
 def test_download_writes_files_and_prints_their_paths(run, server, tmp_path):
-    words = ("download", BOUNDS, tmp_path, "--time", "2021-05", "--bands", "B4,nir",
+    words = ("download", BOUNDS, tmp_path, "--time", "2021-05", "--bands", "B4,nir,",
              "--archive", server.url)  # fmt: skip
     shown = run(*words)
     assert shown.exit_code == 0, shown.output

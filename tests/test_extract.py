@@ -413,7 +413,7 @@ def test_spikes_and_overlapping_parts_are_mended_as_in_any_area(server):
     spike = shapely.Polygon([*spike, (687_100, 5_758_050), *west.exterior.coords[2:]])
     over = shapely.MultiPolygon([west, shapely.box(*east, 687_150, 5_758_100)])
     shapes = gpd.GeoSeries([spike, over, shapely.GeometryCollection([west])], crs=UTM32)
-    with pytest.warns(AoiWarning, match=r"^2 of the features \(0, 1\) are invalid"):
+    with pytest.warns(AoiWarning, match=r"^2 of the features \(id 0, 1\) are invalid"):
         found = extract_l3a(shapes, "count", bands="B4", archive=server.url, **MAY)
     triangle = spike.buffer(0).area / 100
     assert found["count"].to_numpy().ravel()[1:].tolist() == [150, 100]
@@ -423,11 +423,14 @@ def test_spikes_and_overlapping_parts_are_mended_as_in_any_area(server):
 @pytest.mark.parametrize(
     ("geometries", "text"),
     [
-        (gpd.GeoSeries([shapely.Point(11.7, np.nan)], crs=4326), r"\(0\) have coordinates that"),
+        (gpd.GeoSeries([shapely.Point(11.7, np.nan)], crs=4326), r"\(id 0\) have coordinates that"),
         (gpd.GeoSeries([shapely.Point(687_000, 5_758_000)]), "no degrees"),
         (gpd.GeoSeries([shapely.Point(51.9, 11.7)], crs=4326), "swapped"),
         (gpd.GeoSeries([], crs=UTM32), "no geometries"),
-        (gpd.GeoSeries([None, shapely.Point(11.7, 51.9)]), r"1 of the features \(0\) have no geom"),
+        (
+            gpd.GeoSeries([None, shapely.Point(11.7, 51.9)]),
+            r"1 of the features \(id 0\) have no geom",
+        ),
         (gpd.GeoSeries([shapely.LineString([(11.7, 51.9), (11.8, 51.9)])]), "LineString"),
         (gpd.GeoSeries([shapely.Point(11.7, 51.9)] * 2, index=[1, 1]), "unique"),
     ],

@@ -173,7 +173,7 @@ def test_terminal_and_notebook_say_the_same(server):
         assert words in text
         assert words in page
     assert text == str(found)
-    assert re.search(r"whole files \d+(\.\d+)? [MG]B, about \d+(\.\d+)? [kM]B to be read", text)
+    assert re.search(r"whole files \d+(\.\d+)? [MG]B, roughly \d+(\.\d+)? [kM]B to be read", text)
     assert "<table" in page
     assert page.startswith("<div>")
 
