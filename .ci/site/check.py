@@ -165,7 +165,9 @@ def main(site: Path, pictures: Path) -> int:
         links = check.follow_links(site)
         check.search("open_l3a", "reference.html")
         check.search("eCognition", "ecognition.html")
-        check.copy("quick-start.html", 'pip install ".[all]"')
+        check.copy(
+            "quick-start.html", 'python3 -m venv env && . env/bin/activate\npip install ".[all]"'
+        )
         browser.close()
     print(*check.faults, sep="\n")
     print(f"{len(pages)} pages at {len(WIDTHS)} widths, {links} links: {len(check.faults)} faults")
