@@ -202,7 +202,7 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
         if not isinstance(exc, rasterio.RasterioIOError):  # the name is too long
             msg = f"{path} can't be written: {exc}"
             raise ExportError(msg, hint=what_helps(exc, path)) from exc
-        tags, other = {}, "its header can't be read"
+        tags, other = {}, "it is no TIFF, or its header is damaged"
     if not other and tags.get(_TAG) == content:
         return True
     if overwrite or (tags.get(_OURS) == "1" and _TAG not in tags):  # ours, and not complete

@@ -125,7 +125,7 @@ def test_what_is_something_else_is_named(da, tmp_path, change, named):
 def test_a_foreign_file_in_the_way_is_kept(da, tmp_path):
     foreign = tmp_path / "s2_l3a_20210415_red.tif"
     foreign.write_text("my thesis")
-    with pytest.raises(ExportError, match=r"red\.tif is there already .* header can't be read"):
+    with pytest.raises(ExportError, match=r"red\.tif is there already .* no TIFF, or its header"):
         to_geotiff(da, tmp_path, progress=False)
     assert foreign.read_text() == "my thesis"
 
