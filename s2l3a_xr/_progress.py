@@ -29,7 +29,7 @@ def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) 
     unit : str
         What a task makes.
     shown : bool
-        Whether there is a bar, on stderr.
+        Whether there is a bar, on stderr; a single step has none.
     done : int, default 0
         How many more were done before.
 
@@ -40,7 +40,8 @@ def run_counted(tasks: Sequence[Any], *, unit: str, shown: bool, done: int = 0) 
     """
     total = done + len(tasks)
     left = {task.key for task in tasks}
-    with tqdm(total=total, initial=done, unit=unit, disable=not shown, file=sys.stderr) as bar:
+    hidden = not shown or total <= 1
+    with tqdm(total=total, initial=done, unit=unit, disable=hidden, file=sys.stderr) as bar:
 
         def count(key: object, *_: object) -> None:
             with _lock:

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._discover import take_inventory
-from s2l3a_xr._errors import AoiWarning, warn_user
+from s2l3a_xr._errors import AoiWarning, ArchiveError, warn_user
 from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._mirror import ask_records
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._selection import Numbers, select_months
-from s2l3a_xr._stac import ArchiveLike, open_place
+from s2l3a_xr._stac import ArchiveLike, name_source, open_place
 from s2l3a_xr._transport import Transport, run_with_session
 
 DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
@@ -93,12 +93,16 @@ def search_l3a(
     layers = resolve_bands(names)
     place = open_place(archive)
 
-    found = run_with_session(
-        transport or Transport(),
-        lambda session: take_inventory(
-            session, place, area, selection, names, layers, verify=verify
-        ),
-    )
+    try:
+        found = run_with_session(
+            transport or Transport(),
+            lambda session: take_inventory(
+                session, place, area, selection, names, layers, verify=verify
+            ),
+        )
+    except ArchiveError as exc:
+        name_source(exc, archive)
+        raise
     if found.cover.uncovered > 0:
         warn_user(
             f"{found.cover.uncovered:.1%} of the AOI lies outside the tiles that the archive "

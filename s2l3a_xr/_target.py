@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -91,6 +92,8 @@ def given_grid(geobox: object, like: object, *others: object) -> Grid | None:
 def _of_array(like: object) -> Grid:
     if not isinstance(like, xr.DataArray | xr.Dataset):
         msg = f"like=… must be a DataArray or Dataset, not a {type(like).__name__}."
+        if isinstance(like, str | os.PathLike):
+            msg += " Open the file first: like=rioxarray.open_rasterio(path)."
         raise SelectionError(msg)
     if like.rio.crs is None:
         msg = "like=… has no CRS; set it with like.rio.write_crs(…)."

@@ -15,6 +15,7 @@ from s2l3a_xr._texts import printable
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRA = re.compile(r"\bextra\s*==\s*['\"]([^'\"]+)['\"]")
+_PYTHON = re.compile(r"\bpython_version\s*>=\s*['\"](\d+)\.(\d+)['\"]")
 _OWN = "s2l3a_xr"
 
 
@@ -86,8 +87,11 @@ def _asked(module: str, attribute: str) -> str:
 
 
 def _installed(*, optional: bool) -> dict[str, str]:
-    names = sorted(set(_requirements(optional=optional)), key=str.lower)
-    return {name: _version(name) for name in names}
+    found = dict(sorted(_requirements(optional=optional), key=lambda pair: pair[0].lower()))
+    return {
+        name: f"- (needs Python {needed})" if needed and _version(name) == "-" else _version(name)
+        for name, needed in found.items()
+    }
 
 
 def _version(name: str) -> str:
@@ -97,8 +101,11 @@ def _version(name: str) -> str:
         return "-"
 
 
-def _requirements(*, optional: bool) -> Iterator[str]:
+def _requirements(*, optional: bool) -> Iterator[tuple[str, str]]:
+    """Give names, and the Python that one needs where this is an older one."""
     for requirement in importlib.metadata.requires(_OWN) or ():
         name = _NAME.match(requirement)
         if name and name[0] != _OWN and bool(_EXTRA.search(requirement)) is optional:
-            yield name[0]
+            least = _PYTHON.search(requirement)
+            is_newer = least and (int(least[1]), int(least[2])) > sys.version_info[:2]
+            yield name[0], f"{least[1]}.{least[2]}" if least and is_newer else ""

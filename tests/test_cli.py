@@ -59,6 +59,12 @@ def test_the_environment_names_the_archive(run, server, monkeypatch):
     assert shown.exit_code == 2
     assert "no such archive folder: '/no/such/folder'" in shown.stderr
     assert "environment variable S2L3A_ARCHIVE" in shown.stderr
+    for wrong in (server.url.replace("/files/", "/none/"), "http://127.0.0.1:9/files/"):
+        monkeypatch.setenv("S2L3A_ARCHIVE", wrong)
+        shown = run(*words)
+        assert shown.exit_code == 1
+        assert shown.stderr.count("environment variable S2L3A_ARCHIVE") == 1
+        assert "S2L3A_ARCHIVE" not in run(*words, "--archive", wrong).stderr
 
 
 def test_search_gives_json(run, server):

@@ -50,11 +50,7 @@ def test_python_runs(page, tmp_path, monkeypatch):
     text = page.read_text("utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", s2l3a_xr.S2L3AWarning)
-        names = {
-            "__name__": "__main__",
-            "s2l3a_xr": s2l3a_xr,
-            "other": s2l3a_xr.open_l3a("aoi.geojson", time="2021-05", crs=3035),
-        }
+        names = {"__name__": "__main__"}  # what a page uses, it imports and makes itself
         for block in BLOCK.finditer(text):
             lines_above = "\n" * text.count("\n", 0, block.start(1))
             with contextlib.redirect_stdout(io.StringIO()) as printed:

@@ -492,3 +492,9 @@ def test_the_environment_names_the_archive(server, sample_root, monkeypatch):
     assert s2l3a_xr.search_l3a(area, archive=folder, **may).archive_url.startswith(folder)
     monkeypatch.setenv("S2L3A_ARCHIVE", "")
     assert s2l3a_xr._stac.open_place(None).url == s2l3a_xr._archive.DLR_FILES
+
+
+def test_the_grid_of_a_file_is_to_be_opened_first(tmp_path):
+    for path in ("x.tif", tmp_path / "x.tif"):
+        with pytest.raises(SelectionError, match=r"like=rioxarray\.open_rasterio\(path\)"):
+            open_l3a(like=path, time="2021-05")

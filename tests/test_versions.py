@@ -55,6 +55,17 @@ def test_what_lacks_is_told(monkeypatch):
     assert lines[-3] == "Optional (- is not installed)"
 
 
+def test_what_needs_a_newer_python_says_so(monkeypatch):
+    known = [
+        "no-such-a>=1; (python_version >= '3.99') and extra == 'io'",
+        "no-such-b; (python_version >= '3.8') and extra == 'io'",
+    ]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: known)
+    lines = _versions.versions_text().splitlines()
+    assert lines[-2].endswith("  - (needs Python 3.99)")
+    assert lines[-1].split() == ["no-such-b", "-"]
+
+
 def test_nothing_secret_is_told(monkeypatch):
     monkeypatch.setenv("S2L3A_SECRET", "hunter2")
     text = _versions.versions_text()

@@ -8,6 +8,7 @@ from s2l3a_xr._stac._places import (
     ARCHIVE_VARIABLE,
     DLR_STAC_NAME,
     ArchiveLike,
+    name_source,
     open_place,
     usual_archive,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "StacArchive",
     "is_api",
     "links_of",
+    "name_source",
     "open_place",
     "usual_archive",
 ]

@@ -136,6 +136,22 @@ def usual_archive() -> str | None:
     return os.environ.get(ARCHIVE_VARIABLE) or None
 
 
+def name_source(error: ArchiveError, archive: ArchiveLike) -> None:
+    """Let an error tell that the archive was named by the environment, where it was.
+
+    Parameters
+    ----------
+    error : ArchiveError
+        What came of asking the archive; its hint grows.
+    archive : str, path, Archive, Catalogue, STAC objects or None
+        What the user gave.
+    """
+    if archive is None and usual_archive() is not None:
+        source = f"archive is the one that the environment variable {ARCHIVE_VARIABLE} names."
+        start = "The" if str(error).endswith(".") else "the"
+        error.hint = f"{error.hint}; the {source}" if error.hint else f"{start} {source}"
+
+
 def _open_usual(place: str | None) -> Archive | Catalogue:
     if place is None:
         return open_archive(None)
