@@ -136,8 +136,8 @@ class L3AArray(BackendArray):
         ----------
         pairs : sequence of tuple of int
             Position along time and band of each plane.
-        rows, columns : ndarray of int, ascending
-            Positions along y and x.
+        rows, columns : ndarray of int
+            Positions along y and x, in any order.
         take : callable
             Gets a plane's number, its pixels, and whether something of it was gone or failed; one
             plane at a time, in a thread, while others are still being read.
@@ -152,22 +152,28 @@ class L3AArray(BackendArray):
         ReadError
             As of `ask`; planes that were given away by then stay so.
         """
+        (down, across), order = zip(
+            *(np.unique(axis, return_inverse=True) for axis in (rows, columns)), strict=True
+        )
+        is_as_read = all((np.diff(places) == 1).all() for places in order)
         taken: dict[int, _T] = {}
 
+        def give(number: int, plane: np.ndarray, errors: list[ReadError]) -> None:
+            pixels = plane if is_as_read else plane[np.ix_(*order)]
+            taken[number] = take(number, pixels, bool(errors))
+
         async def work(session: Session) -> tuple[list[_T], list[ReadError]]:
-            outputs = {
-                number: np.empty((len(rows), len(columns)), self.dtype)
-                for number in range(len(pairs))
-            }
+            shape = (len(down), len(across))
+            outputs = {number: np.empty(shape, self.dtype) for number in range(len(pairs))}
             one = asyncio.Lock()
 
             async def finish(number: int, errors: list[ReadError]) -> None:
                 self._check_gone(errors)
                 plane = outputs.pop(number)
                 async with one:
-                    taken[number] = await to_its_end(take, number, plane, bool(errors))
+                    await to_its_end(give, number, plane, errors)
 
-            errors = await read_planes(session, self.request, pairs, rows, columns, outputs, finish)
+            errors = await read_planes(session, self.request, pairs, down, across, outputs, finish)
             return [taken[number] for number in range(len(pairs))], errors
 
         return self.ask(work)

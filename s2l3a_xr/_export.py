@@ -18,6 +18,7 @@ from dask.base import tokenize
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
+from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._disk import make_folder, sweep
 from s2l3a_xr._errors import ExportError, MissingWarning, warn_user
 from s2l3a_xr._geotiff import (
@@ -42,7 +43,7 @@ from s2l3a_xr._paths import take_path
 from s2l3a_xr._pieces import Piece, cut_plane, drop_pieces, has_piece, join_pieces, write_piece
 from s2l3a_xr._progress import count_now, run_counted
 from s2l3a_xr._raster import Raster, as_cube, raster_of
-from s2l3a_xr._rehearsal import Origin, PlaneReader, as_run, find_origin
+from s2l3a_xr._rehearsal import Origin, as_run, find_origin
 from s2l3a_xr._volume import MAX_BYTES, check_volume
 
 PIECE_PX = 8192
@@ -253,7 +254,7 @@ def _reads(origin: Origin, jobs: Sequence[Job], way: _Way) -> list[Any]:
     most = max(1, parse_bytes(dask.config.get("array.chunk-size")) // plane)
     bands = origin.bands.shape[1]
     most = most // bands * bands or most  # whole months: their bands share masks
-    reader = delayed(origin.reader(), traverse=False)
+    whole = delayed((origin.array(), origin.rows, origin.columns), traverse=False)
     tasks = []
     for start in range(0, len(jobs), most):
         members = jobs[start : start + most]
@@ -262,7 +263,7 @@ def _reads(origin: Origin, jobs: Sequence[Job], way: _Way) -> list[Any]:
             for job in members
         ]
         keys = [f"write-{uuid.uuid4().hex}" for _ in members]
-        written = delayed(_read_and_write)(reader, pairs, members, keys, way)
+        written = delayed(_read_and_write)(whole, pairs, members, keys, way)
         tasks += [
             delayed(operator.getitem)(written, number, dask_key_name=key)
             for number, key in enumerate(keys)
@@ -271,7 +272,7 @@ def _reads(origin: Origin, jobs: Sequence[Job], way: _Way) -> list[Any]:
 
 
 def _read_and_write(
-    reader: PlaneReader,
+    whole: tuple[L3AArray, np.ndarray, np.ndarray],
     pairs: Sequence[tuple[int, int]],
     jobs: Sequence[Job],
     keys: Sequence[str],
@@ -282,7 +283,8 @@ def _read_and_write(
         count_now(keys[number])
         return name
 
-    return reader.read(pairs, take)
+    array, rows, columns = whole
+    return array.give_planes(pairs, rows, columns, take)
 
 
 def _tasks(cube: xr.DataArray, jobs: Sequence[Job], way: _Way, watch: Watch) -> list[Any]:

@@ -139,11 +139,12 @@ async def plan_request(
     """
     known: set[tuple[str, tuple[int, int]]] = set()
     found: list[tuple[Source, Range]] = []
-    parts = [
-        (_pairs(axes), rows, axes[3])
+    parts = (
+        (pairs, rows, axes[3])
         for axes in reads
-        for _, rows in _parts(request, _pairs(axes), *axes[2:])
-    ]
+        for pairs in [_pairs(axes)]
+        for _, rows in _parts(request, pairs, axes[2], axes[3])
+    )
     for pairs, rows, columns in parts:
         planes = await _planes(session, request, pairs, rows, columns)
         files = await gather(plane.plan(session) for plane in planes if plane is not None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import dask.array
 import numpy as np
@@ -22,8 +22,6 @@ from s2l3a_xr._agreement import Versions
 from s2l3a_xr._cube import L3AArray, auto_chunks
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._request import Request
-
-_T = TypeVar("_T")
 
 _CHOOSING_STEPS = frozenset(
     {"open_l3a", "original", "xarray", "xarray-<this-array>", "getitem", "transpose"}
@@ -155,57 +153,6 @@ def record_reads(da: xr.DataArray) -> tuple[Request, list[list[np.ndarray]]] | N
     return array.request, recorded
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PlaneReader:
-    """Reads planes of a request, each given away as soon as it is whole.
-
-    Parameters
-    ----------
-    array : L3AArray
-        Of the request.
-    rows, columns : ndarray of int, ascending
-        Positions along y and x that are read.
-    orders : tuple of ndarray of int, or None
-        Along both, in which the pixels are wanted; None for as they are read.
-    """
-
-    array: L3AArray
-    rows: np.ndarray
-    columns: np.ndarray
-    orders: tuple[np.ndarray, np.ndarray] | None
-
-    def read(
-        self,
-        pairs: Sequence[tuple[int, int]],
-        take: Callable[[int, np.ndarray, bool], _T],
-    ) -> list[_T]:
-        """Read planes, all at once.
-
-        Parameters
-        ----------
-        pairs : sequence of tuple of int
-            Position along the request's time and band of each plane.
-        take : callable
-            As for `L3AArray.give_planes`.
-
-        Returns
-        -------
-        list
-            What it returned, by number.
-
-        Raises
-        ------
-        ReadError
-            As of `L3AArray.give_planes`.
-        """
-        orders = self.orders
-
-        def take_ordered(number: int, pixels: np.ndarray, has_failed: bool) -> _T:
-            return take(number, pixels if orders is None else pixels[np.ix_(*orders)], has_failed)
-
-        return self.array.give_planes(pairs, self.rows, self.columns, take_ordered)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Origin:
     """Where in a request an array's pixels come from, whatever its labels say.
@@ -228,6 +175,16 @@ class Origin:
     bands: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
+
+    def array(self) -> L3AArray:
+        """Give the lazy array of the whole request.
+
+        Returns
+        -------
+        L3AArray
+            One that reads the same versions of files.
+        """
+        return L3AArray(self.request, versions=self.versions)
 
     def planes(self, side: int | None = None) -> dask.array.Array | None:
         """Choose the same pixels anew, in chunks of whole planes or of large squares.
@@ -267,7 +224,7 @@ class Origin:
         times, bands = self.times[:, 0], self.bands[0]
         if (self.times != times[:, None]).any() or (self.bands != bands).any():
             return None
-        array = L3AArray(self.request, versions=self.versions)
+        array = self.array()
         key = tuple(as_run(index) for index in (times, bands, self.rows, self.columns))
         lazy = indexing.LazilyIndexedArray(array, indexing.OuterIndexer(key))
         name = f"planes-{tokenize(array.token, key, sizes)}"
@@ -275,21 +232,6 @@ class Origin:
         chunked = variable.chunk(dict(zip(variable.dims, sizes, strict=True)), name=name)
         planes: dask.array.Array = chunked.data
         return planes
-
-    def reader(self) -> PlaneReader:
-        """Give what reads single planes, to be sent to where they are read.
-
-        Returns
-        -------
-        PlaneReader
-            For any of the planes.
-        """
-        array = L3AArray(self.request, versions=self.versions)
-        rows, row_order = np.unique(self.rows, return_inverse=True)
-        columns, column_order = np.unique(self.columns, return_inverse=True)
-        orders = (row_order, column_order)
-        is_as_read = all((np.diff(order) == 1).all() for order in orders)
-        return PlaneReader(array, rows, columns, None if is_as_read else orders)
 
     def source(self, time: int, band: int) -> tuple[str, str]:
         """Tell which month and native band one plane is.
