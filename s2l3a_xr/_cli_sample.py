@@ -56,7 +56,7 @@ def demo(out: Path) -> None:
     click.echo(
         f"\n{len(paths)} GeoTIFFs in {out} after {took_s:.1f} s: {fetched / 1e6:.1f} MB in {count} "
         f"requests, where whole files would be {inventory.whole_bytes / 1e6:.1f} MB. (The sample's "
-        "files are empty but for a corner, most of which is read; DLR's have 200 to 260 MB each.)"
+        "files are empty but for a corner, most of which is read; DLR's have 200 to 270 MB each.)"
     )
     for path in paths:
         click.echo(f"  {path.name}")
@@ -100,17 +100,16 @@ def serve_sample(port: int, latency: float) -> None:
 def _sample_archive() -> Path:
     from s2l3a_xr._sample import build_sample_archive  # noqa: PLC0415 - heavy
 
-    bars: list[tqdm[object]] = []
+    # Late, as there is nothing to show where the archive is there.
+    with tqdm(
+        desc="sample archive", unit="product", file=sys.stderr, leave=False, delay=0.5
+    ) as bar:
 
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(tqdm(desc="sample archive", total=total, file=sys.stderr, leave=False))
-        bars[0].update(done - bars[0].n)
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-    root = build_sample_archive(progress=show)
-    for bar in bars:
-        bar.close()
-    return root
+        return build_sample_archive(progress=show)
 
 
 def _picture(da: xr.DataArray, out: Path) -> Path | None:

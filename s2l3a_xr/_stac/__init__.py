@@ -5,7 +5,6 @@ from s2l3a_xr._stac._documents import links_of
 from s2l3a_xr._stac._items import ItemArchive
 from s2l3a_xr._stac._links import Links
 from s2l3a_xr._stac._places import (
-    ARCHIVE_VARIABLE,
     DLR_STAC_NAME,
     ArchiveLike,
     name_source,
@@ -14,7 +13,6 @@ from s2l3a_xr._stac._places import (
 )
 
 __all__ = [
-    "ARCHIVE_VARIABLE",
     "COLLECTION",
     "DLR_STAC",
     "DLR_STAC_NAME",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import DLR_FILES, Archive, Catalogue, open_archive
-from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, SelectionError
+from s2l3a_xr._errors import ArchiveError, GoneError, ReadError, S2L3AError, SelectionError
 from s2l3a_xr._listing import KEPT
 from s2l3a_xr._places import check_address
 from s2l3a_xr._selection import Month
@@ -24,7 +24,7 @@ from s2l3a_xr._transport import Session, is_http
 DLR_STAC_NAME = "dlr-stac"
 """Short name of DLR's STAC API."""
 
-ARCHIVE_VARIABLE = "S2L3A_ARCHIVE"
+_VARIABLE = "S2L3A_ARCHIVE"
 """Environment variable that names the archive where none is given."""
 
 ArchiveLike: TypeAlias = "str | os.PathLike[str] | Archive | Catalogue | Any | None"
@@ -118,11 +118,16 @@ def open_place(archive: ArchiveLike) -> Archive | Catalogue:
     """
     if isinstance(archive, Catalogue | Archive):
         return archive
-    if archive is None:
-        return _open_usual(usual_archive())
-    if isinstance(archive, str | os.PathLike):
-        return _open_address(os.fspath(archive))
-    return _from_pystac(archive) or from_objects(archive)
+    named = usual_archive() if archive is None else archive
+    if named is None:
+        return open_archive(None)
+    if not isinstance(named, str | os.PathLike):
+        return _from_pystac(named) or from_objects(named)
+    try:
+        return _open_address(os.fspath(named))
+    except SelectionError as exc:
+        name_source(exc, archive)
+        raise
 
 
 def usual_archive() -> str | None:
@@ -133,33 +138,23 @@ def usual_archive() -> str | None:
     str or None
         An address, or None for DLR's download server.
     """
-    return os.environ.get(ARCHIVE_VARIABLE) or None
+    return os.environ.get(_VARIABLE) or None
 
 
-def name_source(error: ArchiveError, archive: ArchiveLike) -> None:
+def name_source(error: S2L3AError, archive: ArchiveLike) -> None:
     """Let an error tell that the archive was named by the environment, where it was.
 
     Parameters
     ----------
-    error : ArchiveError
-        What came of asking the archive; its hint grows.
+    error : S2L3AError
+        What came of opening or asking the archive; its hint grows.
     archive : str, path, Archive, Catalogue, STAC objects or None
         What the user gave.
     """
     if archive is None and usual_archive() is not None:
-        source = f"archive is the one that the environment variable {ARCHIVE_VARIABLE} names."
+        source = f"archive is the one that the environment variable {_VARIABLE} names."
         start = "The" if str(error).endswith(".") else "the"
         error.hint = f"{error.hint}; the {source}" if error.hint else f"{start} {source}"
-
-
-def _open_usual(place: str | None) -> Archive | Catalogue:
-    if place is None:
-        return open_archive(None)
-    try:
-        return _open_address(place)
-    except SelectionError as exc:
-        msg = f"{exc} It is from the environment variable {ARCHIVE_VARIABLE}: correct or unset it."
-        raise SelectionError(msg) from exc
 
 
 def _open_address(place: str) -> Archive | Catalogue:
