@@ -277,7 +277,7 @@ _HINTS: dict[object, str] = {
 
 
 class GoneError(TransportError):
-    """The server says that there is no such file (404, 410).
+    """The server says that there is no such file (404, 410, 451).
 
     Examples
     --------

@@ -348,8 +348,8 @@ class Inventory:
             f"months {spans_text(months)}, {len(months)} asked for",
             f"{self.available} of {len(self)} files are available ({share:.0%})",
             (
-                f"whole files {volume_text(self.whole_bytes)}, "
-                f"roughly {volume_text(self.read_bytes)} to be read (da.l3a.plan() tells exactly)"
+                f"whole files {volume_text(self.whole_bytes)}, roughly "
+                f"{volume_text(self.read_bytes)} to be read, by area; da.l3a.plan() tells exactly"
             ),
         ]
         if self.origin.catalogue:

@@ -145,7 +145,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     missing : {"warn", "keep", "raise"}, default "warn"
         What to do about months, tiles and files that the archive has not got: leave empty
         months out and warn, keep them as nodata, or raise. A listed file that turns out to be
-        gone (404, 410) when it is read counts as nodata, with a warning, silently, or raises.
+        gone (404, 410, 451) when it is read is nodata, with a warning, silently, or raises.
     fail_on_error : bool, default True
         Raise when a file can't be read. False leaves nodata where it failed, warns once, and
         lists it in ``da.l3a.failures()``.
