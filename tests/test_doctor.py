@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from s2l3a_xr._doctor import MOST_BYTES, MOST_REQUESTS, Report, _checks, _examin
 from s2l3a_xr._doctor._evidence import Evidence
 from s2l3a_xr._doctor._report import finding
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._transport import Peer, Probe
 
 QUICK = Transport(idle_timeout_s=1.0)
@@ -170,7 +170,7 @@ def test_a_header_without_end_is_given_up(begin, drip):
             while not stopped.wait(0.1):
                 connection.sendall(drip)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+    with listen() as listener, ThreadPoolExecutor(1) as threads:
         threads.submit(answer, listener)
         try:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -366,7 +366,7 @@ def test_what_is_no_address_is_told_as_such(url):
 
 
 def test_a_closed_port_is_told_without_a_word_of_tls():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen() as listener:
         port = listener.getsockname()[1]
     report = examine(f"http://127.0.0.1:{port}/", QUICK)
     (found,) = report.findings

@@ -13,6 +13,7 @@ import pytest
 
 from s2l3a_xr import Transport, TransportError
 from s2l3a_xr._loop import gather
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._transport import _hosts, run_with_session
 
 PART = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-8/99\r\n"
@@ -28,7 +29,7 @@ class Raw:
     def __init__(self, *pieces, gap_s=0.0, single=b""):
         self.pieces, self.gap_s, self.single = pieces, gap_s, single
         self.asked, self.ended = [], []
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = listen()
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/a.bin"
         threading.Thread(target=self.accept, daemon=True).start()
 

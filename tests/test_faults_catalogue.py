@@ -38,6 +38,7 @@ from s2l3a_xr._archive import FolderArchive, newest
 from s2l3a_xr._listing import parse_listing
 from s2l3a_xr._product import BANDS, Product
 from s2l3a_xr._sample import SAMPLE_AOI, Fault
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._stac._links import LinkRefusedError, Links
 from s2l3a_xr._transport import run_with_session
 
@@ -900,7 +901,7 @@ def test_cookies_go_back_to_the_host_that_set_them_alone(site, hostile_names):
      "is no HTTP"), (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", "is no HTTP")],
 )  # fmt: skip
 def test_what_is_no_http_is_told_as_such(begin, told):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen() as listener:
 
         def answer():
             with contextlib.suppress(OSError):

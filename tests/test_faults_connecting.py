@@ -15,6 +15,7 @@ import trustme
 from faultserver import FaultServer
 
 from s2l3a_xr import Transport, TransportError
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._transport import run_with_session
 
 QUICK = Transport(max_attempts=3, connect_timeout_s=2, idle_timeout_s=2)
@@ -102,7 +103,7 @@ class Cutter:
     """Hangs up in the middle of each handshake, and counts them."""
 
     def __init__(self):
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = listen()
         self.hellos = 0
         self.thread = threading.Thread(target=self.run)
         self.thread.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 import statistics
 import threading
 import time
@@ -16,6 +15,7 @@ from faultserver import FaultServer
 
 from s2l3a_xr import FileChangedError, ReadError, S2L3AWarning, SelectionError, TransportError
 from s2l3a_xr._loop import gather
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._transport import Transport, _attempt, _hosts, _patience, run_with_session
 from s2l3a_xr._transport._redirects import is_kin, redirect_target
 from s2l3a_xr._transport._wish import PassingError, Wish
@@ -74,7 +74,7 @@ class Scripted:
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = listen()
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/a.bin"
         threading.Thread(target=self.serve, daemon=True).start()
 
@@ -441,7 +441,7 @@ def test_kin():
 
 
 def test_a_dead_proxy_is_named_without_its_password(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen() as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{port}")
     monkeypatch.setenv("no_proxy", "")

@@ -40,6 +40,7 @@ from s2l3a_xr._sample import (
 from s2l3a_xr._sample import _archive as archive
 from s2l3a_xr._sample._landscape import paint
 from s2l3a_xr._sample._listing import format_size
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._sample._season import BANDS, LEVELS, VARIANTS, Cover, reflectances
 from s2l3a_xr._sample._strip import strip_of
 from s2l3a_xr._sample._utm import Points, utm_to_lonlat, utm_to_utm
@@ -770,6 +771,17 @@ def test_two_servers_at_once_and_none_after(small_root):
         ) as connection,
     ):
         connection.request("GET", "/")
+
+
+def test_no_free_port_is_had_twice():
+    """Else a test sees what was remembered of another test's server (it happened)."""
+    ports = []
+    for _ in range(1000):
+        with listen() as listener:
+            ports.append(listener.getsockname()[1])
+    assert len(set(ports)) == 1000
+    with listen(ports[0]) as listener:  # who asks for one gets it
+        assert listener.getsockname()[1] == ports[0]
 
 
 def test_port_in_use_is_an_error(server, small_root):

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from s2l3a_xr._errors import FileChangedError, GoneError, SelectionError, TransportError
 from s2l3a_xr._sample import Fault, SampleServer
+from s2l3a_xr._sample._port import listen
 from s2l3a_xr._transport import Transport, run_with_session
 from s2l3a_xr._transport._multipart import PartParser, PartsError
 
@@ -235,7 +236,7 @@ def test_a_body_without_length_is_read_no_further_than_asked():
                 except OSError:
                     continue
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen() as listener:
         thread = threading.Thread(target=answer, args=(listener,), daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.bin"
@@ -290,7 +291,7 @@ def test_a_redirect_that_leads_nowhere_is_an_error(site, location, text):
 
 
 def test_a_closed_port_is_given_up_after_three_attempts():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen() as listener:
         port = listener.getsockname()[1]
     with pytest.raises(TransportError, match="no connection") as caught:
         run_with_session(Transport(), lambda s: s.read(f"http://127.0.0.1:{port}/a", 0, 9))
@@ -471,7 +472,7 @@ class OneAnswer:
 
     def __init__(self, answer):
         self.answer, self.asked = answer, []
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = listen()
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/a.tif"
         threading.Thread(target=self.serve, daemon=True).start()
 

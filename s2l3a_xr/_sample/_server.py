@@ -30,9 +30,9 @@ from s2l3a_xr._sample._answers import (
 from s2l3a_xr._sample._faults import Fault, FaultBook
 from s2l3a_xr._sample._listing import Form, read_folder, render_listing
 from s2l3a_xr._sample._log import LoggedRequest, Progress
+from s2l3a_xr._sample._port import HOST, listen
 from s2l3a_xr._sample._stac import STAC_PATH, StacSite
 
-HOST = "127.0.0.1"
 BASE_PATH = "/S2_L3A_WASP/files/"
 
 _ACCEPTING_S = 0.01
@@ -187,7 +187,7 @@ class SampleServer:
         runner = web.ServerRunner(web.Server(self._handle), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, HOST, self._wanted_port, backlog=1024).start()
+            await web.SockSite(runner, listen(self._wanted_port, HOST), backlog=1024).start()
         except BaseException:
             await runner.cleanup()
             raise
