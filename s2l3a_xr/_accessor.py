@@ -73,8 +73,8 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
         -------
         pandas.DataFrame
             A row for each byte range, columns ``tile``, ``month``, ``band``, ``start``,
-            ``url``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``;
-            ``attrs["summary"]`` says it in one line.
+            ``url``, ``stop`` (the byte behind the last), ``bytes``, ``blocks``; it prints
+            ``attrs["summary"]`` above them, which says it in one line.
 
         Raises
         ------
@@ -114,7 +114,8 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
             ``block`` (row and column in the TIFF) or ``start`` and ``stop`` (the byte behind
             the last) of the part that failed, ``status`` and ``cause``. A row without a part,
             or with one from byte 0, the header, is about all that was wanted of the file.
-            Empty when nothing failed, or nothing was computed yet.
+            Empty when nothing failed, or nothing was computed yet. ``attrs["summary"]``, which
+            is printed above the rows, counts them.
 
         Raises
         ------
@@ -126,8 +127,8 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
         >>> from s2l3a_xr import open_l3a
         >>> archive = "http://127.0.0.1:8000/S2_L3A_WASP/files/"  # s2l3a serve-sample
         >>> da = open_l3a((11.68, 51.94, 11.7, 51.96), time="2021-05", archive=archive)
-        >>> len(da.compute().l3a.failures())
-        0
+        >>> da.compute().l3a.failures()
+        nothing failed in what was computed
         """
         from s2l3a_xr._failures import failure_table  # noqa: PLC0415 - heavy, loaded when used
         from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
@@ -147,7 +148,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
         pandas.DataFrame
             A row for each host and process, columns ``host``, ``process`` (a worker's address, or
             machine and process id), ``requests``, ``bytes`` (of bodies), ``retries`` and
-            ``connections`` opened.
+            ``connections`` opened; ``attrs["summary"]``, printed above them, adds them up.
 
         Raises
         ------

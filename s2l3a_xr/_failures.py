@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +30,7 @@ import pandas as pd
 from s2l3a_xr._cluster import current_client, dask_worker
 from s2l3a_xr._errors import GoneError, MissingWarning, ReadError, ReadFailedWarning
 from s2l3a_xr._mosaic import rasterio_lock
+from s2l3a_xr._tables import summed_up
 
 _log = logging.getLogger(__name__)
 
@@ -225,7 +227,12 @@ def failure_table(tokens: Iterable[str]) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(dict.fromkeys(_NUMBERS, "Int64"))
     table["when"] = pd.to_datetime(table["when"].astype("float64"), unit="s", utc=True)
-    return table.sort_values(["month", "band", "url", "start", "block"], ignore_index=True)
+    table = table.sort_values(["month", "band", "url", "start", "block"], ignore_index=True)
+    counts = Counter(table["status"])
+    words = {GONE: "listed file(s) gone", FAILED: "part(s) not read"}
+    told = ", ".join(f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind])
+    summary = f"{told}: nodata stands there" if told else "nothing failed in what was computed"
+    return summed_up(table, summary)
 
 
 def _leave_at_home(token: str, rows: Sequence[Row], home: Path) -> None:

@@ -11,6 +11,7 @@ from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._inventory import volume_text
 from s2l3a_xr._reading import plan_request
 from s2l3a_xr._rehearsal import record_reads
+from s2l3a_xr._tables import summed_up
 from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import run_with_session
 
@@ -83,8 +84,8 @@ def join_plans(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _summed_up(table: pd.DataFrame) -> pd.DataFrame:
-    table.attrs["summary"] = (
+    summary = (
         f"{table['url'].nunique()} files, {len(table)} ranges, "
         f"{volume_text(int(table['bytes'].sum()))} in {int(table['blocks'].sum())} blocks"
     )
-    return table
+    return summed_up(table, summary)

@@ -19,6 +19,8 @@ import pandas as pd
 
 from s2l3a_xr._agreement import hear
 from s2l3a_xr._cluster import check_scheduler, current_client, dask_worker
+from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._tables import summed_up
 from s2l3a_xr._transport import COUNTED, Tally
 
 
@@ -115,7 +117,10 @@ def traffic_table(tokens: Iterable[str]) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["host", "process", *COUNTED])
     table = table.astype(dict.fromkeys(COUNTED, "int64"))
-    return table.groupby(["host", "process"], as_index=False).sum()
+    table = table.groupby(["host", "process"], as_index=False).sum()
+    asked, size, again = (int(table[what].sum()) for what in ("requests", "bytes", "retries"))
+    summary = f"{asked} requests, {volume_text(size)}; {again} had to be repeated"
+    return summed_up(table, summary if asked else "nothing was asked of any host")
 
 
 def listen_to_traffic(name: Callable[[], str]) -> None:

@@ -43,6 +43,7 @@ STAGES = (
     "_map",
     "_sizes",
     "_inventory",
+    "_tables",
     "_discover",
     "_tiff",
     "_plan",
