@@ -7,7 +7,6 @@ ARGS ?=
 SECONDS ?= 60
 # Of tests, at the same time: many wait for servers that are slow on purpose.
 WORKERS ?= 3
-PYTHONS ?= $(PYTHON)
 
 # Always quoted or escaped: the path of an environment may hold spaces.
 empty :=
@@ -27,7 +26,7 @@ endif
 HAVE = "$(BIN)/python" -m pip --version >/dev/null 2>&1
 TOO_OLD = sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=..."
 
-.PHONY: help venv demo test lint docs docs-check lowest bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean
+.PHONY: help venv demo test lint docs docs-check lowest newest bench bench-quick bench-faults bench-cluster fuzz faults dist-check audit clean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -48,12 +47,18 @@ test: $(STAMP)  ## All tests (ARGS="-k tiles" for some, WORKERS=0 one by one)
 	"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lowest: $(STAMP)  ## All tests with the lowest versions that pyproject.toml allows (in .venv-lowest)
+	$(call IN_OTHER_VERSIONS,lowest-direct) -W default $(ARGS)
+
+newest: $(STAMP)  ## All tests with what the index has now, past constraints.txt (in .venv-newest)
+	$(call IN_OTHER_VERSIONS,highest) $(ARGS)
+
+define IN_OTHER_VERSIONS
 	@$(INTO_VENV) uv
-	"$(BIN)/uv" venv --quiet --clear --python "$(PYTHON)" .venv-lowest
-	"$(BIN)/uv" pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+	"$(BIN)/uv" venv --quiet --clear --python "$(PYTHON)" .venv-$@
+	"$(BIN)/uv" pip install --quiet --python .venv-$@/bin/python --resolution $(1) \
 		--editable ".[all]" --group test
-	.venv-lowest/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		-W default $(ARGS)
+	.venv-$@/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+endef
 
 faults: $(STAMP)  ## What can go wrong, at length: every fault everywhere, 10 000 chunks, 100 kills
 	S2L3A_FAULTS=1 "$(BIN)/python" -m pytest -q -m slow tests/test_faults_matrix.py \
@@ -94,12 +99,12 @@ fuzz: $(STAMP)  ## Foreign input of every kind, spoilt (SECONDS=60 for each kind
 	"$(BIN)/python" -m tests.fuzz --seconds $(SECONDS)
 
 dist-check: $(STAMP)  ## Wheel and sdist, looked into and tried in empty environments (PYTHONS="python3.12 …")
-	"$(BIN)/python" .ci/dist_check.py --python $(PYTHONS) $(ARGS)
+	"$(BIN)/python" .ci/dist_check.py $(if $(PYTHONS),--python $(PYTHONS)) $(ARGS)
 
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt, or "not checked"
 	@$(INTO_VENV) --group audit
 	"$(BIN)/python" .ci/audit.py constraints.txt || [ $$? -eq 3 ]
 
 clean:  ## Remove what make made
-	rm -rf .venv .venv-lowest demo dist site site-pictures .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest demo dist site site-pictures .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

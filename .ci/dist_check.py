@@ -3,7 +3,8 @@
 Each environment has the wheel and what it needs, no extra and nothing of this checkout. In it the
 package is imported, the command line asked for its version, the demo run to its end, and each
 extra that lacks asked for: the answer must name it. With ``--newest`` versions come from the
-index as they are, otherwise from constraints.txt.
+index as they are, otherwise from constraints.txt. The wheel is built from the sdist, so both are
+tried.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ PACKAGE = "s2l3a_xr"
 BESIDE = {"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "pyproject.toml", "PKG-INFO"}
 BESIDE |= {"constraints.txt", ".gitignore"}
 STRAY = {"tests", "benchmarks", "docs", ".ci", ".github", "__pycache__", "conftest.py"}
+
+SUPPORTED = ("3.11", "3.12", "3.13")
 
 SMOKE = """
 import sys, importlib.metadata, importlib.util
@@ -91,6 +94,30 @@ def run(*words: str | Path, cwd: Path | None = None) -> str:
         msg = f"{' '.join(map(str, words))[:200]} ended with {ended.returncode}:\n{ended.stderr}"
         raise NotRightError(msg)
     return ended.stdout
+
+
+def find_pythons() -> list[str]:
+    """Find an interpreter of each supported version, and say which have none.
+
+    Returns
+    -------
+    list of str
+        Those on the path, or that pyenv has installed.
+    """
+    found = []
+    for version in SUPPORTED:
+        pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+        installed = sorted(pyenv.glob(f"{version}.*/bin/python"))
+        for python in (f"python{version}", *map(str, reversed(installed))):
+            try:
+                run(python, "-c", "import venv")
+            except (NotRightError, OSError):  # none, or a shim of pyenv that leads nowhere
+                continue
+            found.append(python)
+            break
+        else:
+            print(f"Python {version}: not on this machine, not tried")
+    return found
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
@@ -185,9 +212,12 @@ def main() -> int:
         Exit code.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", nargs="*", default=[sys.executable], help="interpreters")
+    parser.add_argument(
+        "--python", nargs="+", help="interpreters; otherwise all supported ones that are here"
+    )
     parser.add_argument("--newest", action="store_true", help="without constraints.txt")
     options = parser.parse_args()
+    pythons = options.python or find_pythons()
     constraints = None if options.newest else ROOT / "constraints.txt"
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -199,7 +229,7 @@ def main() -> int:
             print(f"{wheel.name} {wheel.stat().st_size // 1024} KiB, {sdist.name} "
                   f"{sdist.stat().st_size // 1024} KiB: contents are right, "
                   f"built in {time.monotonic() - began:.0f} s")  # fmt: skip
-            for number, python in enumerate(options.python):
+            for number, python in enumerate(pythons):
                 folder = away / str(number)
                 folder.mkdir()
                 try_wheel(python, wheel, folder, constraints)
