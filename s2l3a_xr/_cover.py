@@ -84,6 +84,28 @@ def least_cover(aoi: Aoi, tiles: Sequence[Tile], gaps: Mapping[str, int] | None 
     return cut.covers[key]
 
 
+def uncovered(aoi: Aoi, tiles: Sequence[Tile]) -> float:
+    """Measure what tiles leave of an area.
+
+    Parameters
+    ----------
+    aoi : Aoi
+        The area.
+    tiles : sequence of Tile
+        Some, or none.
+
+    Returns
+    -------
+    float
+        Share of the area, 0 to 1.
+    """
+    if not tiles:
+        return 1.0
+    offered = sorted(tiles, key=lambda tile: tile.name)
+    cells, _ = _cut_of(aoi, offered[0].crs).among(offered)
+    return cells.get(frozenset(), 0.0) / sum(cells.values())
+
+
 @dataclass(kw_only=True, eq=False)
 class _Cut:
     """An area cut along the borders of tiles, and what was found with it.

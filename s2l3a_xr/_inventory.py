@@ -15,13 +15,14 @@ from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
 from s2l3a_xr._cover import Cover
+from s2l3a_xr._gaps import other_tiles, tell_lacks
 from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._map import explore_tiles, footprint_table, plot_tiles
 from s2l3a_xr._pin import read_pin, write_pin
 from s2l3a_xr._places import locate
 from s2l3a_xr._product import Band
-from s2l3a_xr._selection import Month, month_text, spans_text
+from s2l3a_xr._selection import Month, spans_text
 from s2l3a_xr._sizes import read_bytes, whole_bytes
 from s2l3a_xr._texts import printable, redact
 
@@ -355,19 +356,16 @@ class Inventory:
         if self.origin.catalogue:
             lines.insert(1, f"found in {self.origin.catalogue}, licence {self.origin.license}")
         lines += [*tell_age(self.when), *count_kinds(self.cells)]
-        if others := self._other_tiles():
+        if others := other_tiles(self.cells, self.tiles):
             lines.append(f"where a chosen tile lacks the month: {', '.join(others)}")
         if self.missing_months:
             lines.append(f"nothing in {spans_text(self.missing_months)}")
+        if lacks := tell_lacks(self.cells, self.bands, self.aoi, self.cover):
+            lines.append(lacks)
         if self.cover.uncovered > 0:
             lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
         lines.append(f"licence {self.origin.license}, cite {self.origin.references}")
         return printable("\n".join(lines))
-
-    def _other_tiles(self) -> list[str]:
-        """Name the months that take tiles besides the chosen ones."""
-        others = sorted((cell.month, cell.tile) for cell in self.cells)
-        return [f"{month_text(month)} {tile}" for month, tile in others if tile not in self.tiles]
 
     def __repr__(self) -> str:
         body = self.summary().replace("\n", "\n  ")

@@ -19,6 +19,7 @@ from s2l3a_xr._errors import (
     warn_user,
 )
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
+from s2l3a_xr._gaps import missing_files, tell_lacks
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
@@ -28,7 +29,7 @@ from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._quality import clear_request
 from s2l3a_xr._request import make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
-from s2l3a_xr._selection import Month, Numbers, month_text, spans_text
+from s2l3a_xr._selection import Month, Numbers, spans_text
 from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._target import (
     GeoBoxLike,
@@ -347,24 +348,21 @@ def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
             where = redact(inventory.archive_url)
             msg = f"{text} (in {where}). missing='warn' leaves empty months out and goes on."
             raise MissingError(msg, url=inventory.archive_url)
-        warn_user(f"{text}. Empty months are left out.", MissingWarning)
+        left_out = " Empty months are left out." if empty else ""
+        warn_user(f"{text}.{left_out}", MissingWarning)
     return [month for month in inventory.months if missing == "keep" or month not in empty]
 
 
 def _gaps(inventory: Inventory) -> str:
     empty = inventory.missing_months
     told = [f"nothing in {spans_text(empty)}"] if empty else []
-    partial = [
-        f"{name} of {cell.tile} in {month_text(cell.month)}"
-        for cell in inventory.cells
-        if cell.month not in empty
-        for name, has in zip(inventory.bands, cell.has, strict=True)
-        if not has
-    ]
+    partial = missing_files(inventory.cells, inventory.bands)
     if partial:
         where = "in other months " if empty else ""
         told.append(f"{where}{len(partial)} missing, first {partial[0]}")
-    return "; ".join(told)
+        facts = inventory.cells, inventory.bands, inventory.aoi, inventory.cover
+        told.append(tell_lacks(*facts))
+    return "; ".join(filter(None, told))
 
 
 def _area_in_pixels(inventory: Inventory, grid: Grid, *, all_touched: bool) -> bytes:

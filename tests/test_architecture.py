@@ -38,6 +38,7 @@ STAGES = (
     "_stac",
     "_cover",
     "_cells",
+    "_gaps",
     "_foreign",
     "_pin",
     "_map",

@@ -399,6 +399,7 @@ def test_a_tile_that_helps_in_part_is_read_and_the_other_missed(tree):
     ]
     assert [any(cell.has) for cell in found.cells] == [True, False, True]
     assert found.grid.width == 1500
+    assert "66.4% of the area is nodata in 2021-04" in found.summary()  # 690 000 to 699 960
 
 
 def test_tiles_that_are_not_offered_do_not_count(tree):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import geopandas as gpd
@@ -73,6 +74,53 @@ def test_a_month_that_one_of_two_needed_tiles_lacks_is_half_there(site, lay):
     assert levels(value[2]) == {1, 2}
     with pytest.raises(MissingError, match="B4 of 32UQC in 2021-04"):
         open_area(site, OVER_BOTH, missing="raise")
+
+
+def share_told(record):
+    [warning] = [w for w in record if w.category is MissingWarning]
+    share, where = re.search(
+        r"(\d+\.\d)% of the area is nodata in (.*)\.$", str(warning.message)
+    ).groups()
+    return float(share) / 100, where
+
+
+def test_it_is_told_how_much_of_the_area_a_month_lacks(site, lay):
+    lay("32UPC", 3, 4, 5)
+    lay("32UQC", 3, 5)
+    with pytest.warns(MissingWarning, match=r"; \d+\.\d% of the area") as record:
+        da = open_area(site, OVER_BOTH)
+    share, where = share_told(record)
+    assert where == "2021-04"
+    april = da.sel(time="2021-04").to_numpy()
+    assert share == pytest.approx((april == -10000).mean(), abs=2e-3)
+    aoi, options = asked(OVER_BOTH, archive=site.url)
+    assert f"{share:.1%} of the area is nodata in 2021-04\n" in search_l3a(aoi, **options).summary()
+
+
+def test_the_band_is_told_that_lacks_most(site, lay):
+    lay("32UPC", 3, 4)
+    lay("32UQC", 4)
+    lay("32UPC", 5, bands=["B4"])
+    lay("32UQC", 5)
+    lay("32UQC", 3, bands=["B8"])
+    with pytest.warns(MissingWarning) as record:
+        da = open_area(site, OVER_BOTH)
+    share, where = share_told(record)
+    assert where == "B8 of 2021-05 (no more than that in 1 other months)"
+    lost = (da == -10000).mean(["y", "x"]).to_numpy()
+    assert share == pytest.approx(lost.max(), abs=2e-3)
+    assert np.unravel_index(lost.argmax(), lost.shape) == (2, 1)
+    assert (lost > 0).sum() == 2
+
+
+def test_where_no_tile_has_all_bands_the_loss_is_told(site, lay):
+    lay("32UPC", 3, 5)
+    lay("32UPC", 4, bands=["B4"])
+    lay("32UQC", 4, bands=["B8"])
+    with pytest.warns(MissingWarning) as record:
+        da = open_area(site, IN_BOTH)
+    assert share_told(record) == (1, "B8 of 2021-04")
+    assert (da.sel(time="2021-04", band="B8") == -10000).all()
 
 
 def test_a_tile_stands_in_for_one_that_lacks_the_month(site, lay):
