@@ -116,7 +116,8 @@ async def _take(
         msg = await _explain_nothing(session, archive, aoi, candidates, asked, known)
         raise MissingError(msg, url=archive.url)
     asked = selection.among(asked, (month for _, month in products))
-    offered = [tile for tile in candidates if any(name == tile.name for name, _ in products)]
+    # By whole years: a grid that followed the asked months would change from one to the next.
+    offered = [tile for tile in candidates if any(name == tile.name for name, _, _ in chosen)]
     cover, by_month = _cover_months(aoi, offered, asked, products)
     # Masks come in both sizes: they follow the reflectances.
     resolution = min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
@@ -144,7 +145,7 @@ async def _take(
             for month in lacking
         }
     wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
-    tiles = {tile for month in asked for tile in by_month[month]}
+    tiles = {*cover.tiles, *(tile for month in asked for tile in by_month[month])}
     return Inventory(
         archive_url=archive.url,
         aoi=aoi,

@@ -9,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+import xarray as xr
 
 from s2l3a_xr import MissingError, MissingWarning, Transport, open_l3a, search_l3a
 from s2l3a_xr._sample import Fault, SampleServer
@@ -121,6 +122,19 @@ def test_where_no_tile_has_all_bands_the_loss_is_told(site, lay):
         da = open_area(site, IN_BOTH)
     assert share_told(record) == (1, "B8 of 2021-04")
     assert (da.sel(time="2021-04", band="B8") == -10000).all()
+
+
+@pytest.mark.filterwarnings("ignore::s2l3a_xr.MissingWarning")
+@pytest.mark.parametrize("months", [["2021-06"], ["2021-07"], ["2021-08", "2021-10"]])
+@pytest.mark.parametrize("place", ["url", "stac_url"])
+def test_months_opened_one_by_one_lie_on_one_grid(server, months, place):
+    """In July two tiles of zone 32 lack, and one of zone 33 has half of the area."""
+    area, archive = (11.85, 51.90, 12.30, 52.00), getattr(server, place)
+    together = open_l3a(area, time="2021-03/2021-10", bands="B6", archive=archive)
+    alone = open_l3a(area, time="/".join(months), bands="B6", archive=archive)
+    span = slice(months[0], months[-1])
+    xr.testing.assert_equal(alone, together.sel(time=span))
+    assert alone.rio.crs == together.rio.crs == "EPSG:32632"
 
 
 def test_a_tile_stands_in_for_one_that_lacks_the_month(site, lay):
