@@ -213,7 +213,7 @@ class L3ADatasetAccessor(Menu):
         SelectionError
             The pixels have been computed, or come from elsewhere.
         ExportError
-            It can't be written.
+            It can't be written, or the file is there and no request of this package.
 
         Examples
         --------

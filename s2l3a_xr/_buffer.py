@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -14,10 +15,13 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import AoiError, ExportError
 from s2l3a_xr._geometries import LONLAT
+from s2l3a_xr._own import MEMBER, check_own, has_head
 from s2l3a_xr._paths import take_path
 
 _METRES = "EPSG:3035"
 """ETRS89 / LAEA Europe."""
+
+_FORMAT = "s2l3a_xr area"
 
 
 def buffer_aoi(aoi: AoiLike, distance_m: float) -> gpd.GeoSeries:
@@ -76,7 +80,7 @@ def write_area(area: gpd.GeoSeries, path: str | os.PathLike[str]) -> Path:
     area : GeoSeries
         Polygons, in any CRS.
     path : str or path
-        The file; its folder must be there.
+        The file; its folder must be there. An area that this package wrote is replaced.
 
     Returns
     -------
@@ -86,9 +90,34 @@ def write_area(area: gpd.GeoSeries, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ExportError
-        It can't be written.
+        It can't be written, or something else is there.
+    """
+    target = take_area_path(path)
+    features = json.loads(area.to_crs(LONLAT).to_json(drop_id=True))["features"]
+    head = {"type": "FeatureCollection", MEMBER: {"format": _FORMAT}}
+    with whole_file(target) as place:
+        place.write_text(json.dumps(head | {"features": features}), "utf-8")
+    return target
+
+
+def take_area_path(path: str | os.PathLike[str]) -> Path:
+    """Check where an area goes.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute; an area that this package wrote may be there, and nothing else.
+
+    Raises
+    ------
+    ExportError
+        Something else is there.
     """
     target = take_path(path, "the area's file", ExportError)
-    with whole_file(target) as place:
-        place.write_text(area.to_crs(LONLAT).to_json(drop_id=True), "utf-8")
+    check_own(target, lambda there: has_head(there, _FORMAT), "area")
     return target

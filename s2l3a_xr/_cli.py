@@ -14,7 +14,17 @@ import click
 
 from s2l3a_xr import __version__
 from s2l3a_xr._cli_doctor import doctor, versions
-from s2l3a_xr._cli_export import export_as, export_options, folder_of, name_written
+from s2l3a_xr._cli_export import (
+    REPORT,
+    SMALLER,
+    check_report,
+    check_saved,
+    export_as,
+    export_options,
+    folder_of,
+    name_written,
+    take_profile,
+)
 from s2l3a_xr._cli_masks import mask_options, take_masks, with_flags
 from s2l3a_xr._cli_options import (
     DEFAULT_BANDS,
@@ -44,8 +54,6 @@ _EXITS = """\b
 Exit codes: 0 done; 1 the archive failed or has nothing of it; 2 what was asked
 for can't be done (options, AOI, files in the way); 3 done but for reads that
 failed (download --keep-going). s2l3a --debug COMMAND shows a traceback."""
-_REPORT = "s2_l3a_failures.json"
-_SMALLER = "aoi_ecognition.geojson"
 _FAILURES, _OUTPUT = "Missing and failed", "Output"
 
 
@@ -107,6 +115,8 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     Listings alone are read, no pixels.
     """
     transport = take_transport(given)
+    if save is not None:
+        check_saved(save, aoi)
     inventory = search_as_given(take_aoi(aoi), _bands(given), given, transport)
     if save is not None:
         inventory.save(save)
@@ -139,7 +149,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     _FAILURES,
     "--keep-going",
     is_flag=True,
-    help=f"Write nodata where a read fails, list it in OUT/{_REPORT}, and exit with 3.",
+    help=f"Write nodata where a read fails, list it in OUT/{REPORT}, and exit with 3.",
 )
 @export_options
 @option(
@@ -153,7 +163,7 @@ def search(aoi: str, save: Path | None, as_json: bool, **given: Any) -> None:  #
     "--buffer-aoi",
     type=float,
     metavar="METRES",
-    help=f"Write {_SMALLER} to OUT too: AOI with its border moved, inwards by -20.",
+    help=f"Write {SMALLER} to OUT too: AOI with its border moved, inwards by -20.",
 )
 @option(_OUTPUT, "--yes", is_flag=True, help="Do not ask before more than 20 GB are written.")
 @option(_OUTPUT, "--quiet", is_flag=True, help="No summary and no progress bar.")
@@ -187,8 +197,8 @@ def download(
     transport = take_transport(given)
     grid, extent = take_grid(given)
     masks, border_m = take_masks(given), given.pop("buffer_aoi")
-    options = {name: given.pop(name) for name in ("profile", "overwrite")}
-    beside = folder_of(out, form, is_needed=keep_going or border_m is not None)
+    profile, overwrite = take_profile(given.pop("profile"), form), given.pop("overwrite")
+    beside = folder_of(out, form, aoi, has_area=border_m is not None, has_report=keep_going)
     if mirror is not None and grid.keys() - {"clip", "all_touched"}:
         msg = "--mirror copies files as they are; make another grid of --archive, without --mirror."
         raise click.UsageError(msg)
@@ -226,18 +236,21 @@ def download(
         **masks,
     )
     da = da.isel(band=slice(len(bands)))  # FLG may have been read for its masks alone
-    paths = export_as(form, da, out, yes=yes, progress=not quiet, **options)
+    paths = export_as(
+        form, da, out, profile=profile, overwrite=overwrite, yes=yes, progress=not quiet
+    )
     name_written(paths, began, quiet=quiet)
     if smaller is not None:
-        click.echo(write_area(smaller, beside / _SMALLER))
+        click.echo(write_area(smaller, beside / SMALLER))
     if keep_going:
-        _report(da, began, beside / _REPORT)
+        _report(da, began, beside / REPORT)
 
 
 def _report(da: xr.DataArray, began: datetime, path: Path) -> None:
     """Leave a list of what failed or was gone; what an earlier run left is out of date."""
     table = da.l3a.failures()
     table = table[table["when"] >= began]
+    check_report(path)
     path.unlink(missing_ok=True)
     if table.empty:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from s2l3a_xr._cli_options import option
 from s2l3a_xr._cli_steps import within_limit
+from s2l3a_xr._own import check_no_input, check_own, take_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from s2l3a_xr._geotiff import Profile
 
 _OUTPUT = "Output"
+REPORT = "s2_l3a_failures.json"
+SMALLER = "aoi_ecognition.geojson"
+_REPORTED = {"month", "band", "tile", "item", "url", "when", "status", "cause"}
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,8 +44,7 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
             _OUTPUT,
             "--profile",
             type=click.Choice(["compressed", "plain", "cog"]),
-            default="compressed",
-            show_default=True,
+            show_default="compressed",
             help="How GeoTIFFs are packed: DEFLATE in tiles, uncompressed strips, or "
             "cloud-optimised with overviews.",
         ),
@@ -59,8 +63,37 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def folder_of(out: str, form: str, *, is_needed: bool) -> Path:
-    """Tell where files go that are written beside the pixels.
+def take_profile(given: Profile | None, form: str) -> Profile:
+    """Refuse --profile where it has no effect.
+
+    Parameters
+    ----------
+    given : str or None
+        What ``--profile`` says, None where it is not there.
+    form : str
+        What ``--format`` says.
+
+    Returns
+    -------
+    str
+        The profile of GeoTIFFs.
+
+    Raises
+    ------
+    click.UsageError
+        Other files than GeoTIFFs for each band are to be written.
+    """
+    if given is not None and form != "geotiff":
+        msg = (
+            f"--profile says how --format geotiff packs files, and nothing of --format {form}; "
+            "leave one of them out."
+        )
+        raise click.UsageError(msg)
+    return given or "compressed"
+
+
+def folder_of(out: str, form: str, aoi: str, *, has_area: bool, has_report: bool) -> Path:
+    """Tell where files go that are written beside the pixels, and see that they may.
 
     Parameters
     ----------
@@ -68,8 +101,10 @@ def folder_of(out: str, form: str, *, is_needed: bool) -> Path:
         OUT as typed.
     form : str
         What ``--format`` says.
-    is_needed : bool
-        Whether there are such files.
+    aoi : str
+        AOI as typed.
+    has_area, has_report : bool
+        Which files there are, of ``--buffer-aoi`` and of ``--keep-going``.
 
     Returns
     -------
@@ -80,11 +115,69 @@ def folder_of(out: str, form: str, *, is_needed: bool) -> Path:
     ------
     click.UsageError
         There is no such folder.
+    ExportError
+        OUT can't be the folder of GeoTIFFs, or something else is in a file's place.
     """
-    if form == "zarr" and "://" in out and is_needed:
+    if form == "zarr" and "://" in out and (has_area or has_report):
         msg = "--keep-going and --buffer-aoi need a folder here, and OUT is a URL."
         raise click.UsageError(msg)
-    return Path(out).absolute().parent if form == "zarr" else Path(out)
+    beside = Path(out).absolute().parent if form == "zarr" else Path(out)
+    if out and form != "zarr":
+        take_folder(out)
+    if out and has_area:
+        _check_area(beside / SMALLER, aoi)
+    if out and has_report:
+        check_report(beside / REPORT)
+    return beside
+
+
+def check_saved(path: Path, aoi: str) -> None:
+    """Refuse to keep an inventory in the place of something else.
+
+    Parameters
+    ----------
+    path : Path
+        What ``--save`` says.
+    aoi : str
+        AOI as typed.
+
+    Raises
+    ------
+    ExportError
+        Something else is there, or AOI itself.
+    """
+    from s2l3a_xr._pin import take_pin_path  # noqa: PLC0415 - heavy; --help stays quick
+
+    check_no_input(take_pin_path(path), aoi, "--save")
+
+
+def _check_area(path: Path, aoi: str) -> None:
+    from s2l3a_xr._buffer import take_area_path  # noqa: PLC0415 - heavy; --help stays quick
+
+    check_no_input(take_area_path(path), aoi, "--buffer-aoi")
+
+
+def check_report(path: Path) -> None:
+    """Refuse to replace by a list of failures what is none.
+
+    Parameters
+    ----------
+    path : Path
+        Where it goes.
+
+    Raises
+    ------
+    ExportError
+        Something else is there.
+    """
+    check_own(path, _is_report, "list of failures")
+
+
+def _is_report(path: Path) -> bool:
+    rows = json.loads(path.read_text("utf-8"))
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and row.keys() >= _REPORTED for row in rows
+    )
 
 
 def export_as(

@@ -7,16 +7,21 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm.auto import tqdm
 
+from s2l3a_xr._disk import make_folder, told, try_name, whole_file
 from s2l3a_xr._errors import SelectionError
+from s2l3a_xr._own import check_own
 from s2l3a_xr._texts import printable
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_AREA, _PICTURE = "aoi.geojson", "quicklook.png"
+_OF_DEMO = "file of the demo"
 
 
 @click.command()
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
 def demo(out: Path) -> None:
     """Run the main job on the sample archive.
 
-    GeoTIFFs, a picture and the area are written to the folder OUT.
+    GeoTIFFs, a picture and the area are written to the folder OUT, in which only files of an
+    earlier demo are replaced.
     """
     from s2l3a_xr import open_l3a, search_l3a, to_geotiff  # noqa: PLC0415 - heavy
     from s2l3a_xr._sample import (  # noqa: PLC0415 - heavy
@@ -34,25 +40,27 @@ def demo(out: Path) -> None:
         SampleServer,
     )
 
-    root = _sample_archive()
-    out.mkdir(parents=True, exist_ok=True)
-    aoi = out / "aoi.geojson"
+    make_folder(out)
     feature = {"type": "Feature", "properties": {}, "geometry": SAMPLE_AOI}
-    aoi.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}), "utf-8")
-    with SampleServer(root) as server:
+    aoi = {"type": "FeatureCollection", "features": [feature]}
+    is_known = _check_folder(out, aoi)
+    with SampleServer(_sample_archive()) as server:
         click.echo(f"The sample archive is served at {server.url}\n")
         months = range(min(SAMPLE_MONTHS), max(SAMPLE_MONTHS) + 1)
-        inventory = search_l3a(aoi, years=SAMPLE_YEAR, months=months, archive=server.url)
+        inventory = search_l3a(SAMPLE_AOI, years=SAMPLE_YEAR, months=months, archive=server.url)
         click.echo(f"{printable(repr(inventory))}\n")
         server.clear_log()
         began = time.perf_counter()
         da = open_l3a(inventory=inventory)
         click.echo(f"{da!r}\n\nTo be read: {da.l3a.plan().attrs['summary']}.\n")
+        _check_files(out, da, is_known=is_known)
+        with whole_file(out / _AREA) as place:
+            place.write_text(json.dumps(aoi), "utf-8")
         paths = to_geotiff(da, out, overwrite=True)
         took_s = time.perf_counter() - began
         fetched = sum(request.bytes_sent for request in server.log)
         count = len(server.log)
-        picture = _picture(da, out)
+        picture = _picture(da, out / _PICTURE)
     click.echo(
         f"\n{len(paths)} GeoTIFFs in {out} after {took_s:.1f} s: {fetched / 1e6:.1f} MB in {count} "
         f"requests, where whole files would be {inventory.whole_bytes / 1e6:.1f} MB. (The sample's "
@@ -109,12 +117,35 @@ def _sample_archive() -> Path:
             bar.total = total
             bar.update(done - bar.n)
 
-        return build_sample_archive(progress=show)
+        with told("the sample archive in the user's cache"):
+            return build_sample_archive(progress=show)
 
 
-def _picture(da: xr.DataArray, out: Path) -> Path | None:
+def _check_folder(out: Path, aoi: dict[str, Any]) -> bool:
+    """Tell whether a demo wrote to a folder before, by its area; refuse what is foreign."""
+    area = out / _AREA
+    try_name(area)
+    check_own(area, lambda path: bool(json.loads(path.read_text("utf-8")) == aoi), _OF_DEMO)
+    is_known = area.exists()
+    check_own(out / _PICTURE, lambda _: is_known, _OF_DEMO)
+    return is_known
+
+
+def _check_files(out: Path, da: xr.DataArray, *, is_known: bool) -> None:
+    """Refuse to replace GeoTIFFs of other areas, or of other programs."""
+    from s2l3a_xr._geotiff import is_own  # noqa: PLC0415 - heavy
+    from s2l3a_xr._jobs import plan_jobs  # noqa: PLC0415 - the same
+    from s2l3a_xr._raster import as_cube, raster_of  # noqa: PLC0415 - the same
+
+    cube = as_cube(da)
+    raster = raster_of(cube)
+    for job in plan_jobs(cube, out, raster, "", None):
+        check_own(job.path, lambda path: is_known and is_own(path, raster), _OF_DEMO)
+
+
+def _picture(da: xr.DataArray, target: Path) -> Path | None:
     try:
         from s2l3a_xr._plot import quicklook  # noqa: PLC0415 - matplotlib is an extra
     except ImportError:
         return None
-    return quicklook(da, out / "quicklook.png")
+    return quicklook(da, target)

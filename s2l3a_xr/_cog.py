@@ -33,7 +33,7 @@ from s2l3a_xr._jobs import (
     watch_failures,
     without_nan,
 )
-from s2l3a_xr._paths import take_path
+from s2l3a_xr._own import take_folder
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._raster import Raster, as_cube, raster_of
 from s2l3a_xr._rehearsal import Origin, find_origin
@@ -70,7 +70,7 @@ def to_cog(
     da : xarray.DataArray
         As for `to_geotiff`.
     directory : str or path
-        Made when it is not there.
+        Made when it is not there; none of a Zarr store.
     together : bool, default False
         Write one file for each month, with all bands, ``s2_l3a_{YYYYMMDD}.tif``; else one for
         each month and band, named as by `to_geotiff`.
@@ -111,7 +111,7 @@ def to_cog(
     _check_libraries()
     cube = as_cube(da)
     raster = raster_of(cube)
-    folder = take_path(directory, "directory", ExportError)
+    folder = take_folder(directory)
     origin = find_origin(chunked(cube))
     jobs = _jobs(cube, folder, raster, origin, together=together)
     bands = cube.sizes["band"] if together else 1

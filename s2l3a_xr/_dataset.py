@@ -20,7 +20,7 @@ from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._labels import attrs_of, label_request
 from s2l3a_xr._open import open_l3a
-from s2l3a_xr._pin import MEMBER
+from s2l3a_xr._own import MEMBER
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._rehearsal import find_array
 from s2l3a_xr._request import Request
@@ -120,7 +120,8 @@ def _kind(place: object) -> str:
         return "area"  # what is wrong is said by whoever reads it as one
     if not isinstance(document, Mapping) or not isinstance(document.get(MEMBER), Mapping):
         return "area"
-    return "request" if document[MEMBER].get("format") == f"{MEMBER} request" else "inventory"
+    known = {f"{MEMBER} request": "request", f"{MEMBER} area": "area"}
+    return known.get(str(document[MEMBER].get("format")), "inventory")
 
 
 def _text_of(path: Path, suffix: str) -> bytes:

@@ -39,7 +39,7 @@ from s2l3a_xr._jobs import (
     watch_failures,
     without_nan,
 )
-from s2l3a_xr._paths import take_path
+from s2l3a_xr._own import take_folder
 from s2l3a_xr._pieces import Piece, cut_plane, drop_pieces, has_piece, join_pieces, write_piece
 from s2l3a_xr._progress import count_now, run_counted
 from s2l3a_xr._raster import Raster, as_cube, raster_of
@@ -77,7 +77,7 @@ def to_geotiff(
         From `open_l3a`, also computed, masked or sliced: it needs a ``time`` coordinate, a
         ``band`` coordinate (or a band's name), evenly spaced x and y, and a CRS.
     directory : str or path
-        Made when it is not there.
+        Made when it is not there; none of a Zarr store.
     profile : {"compressed", "plain", "cog"}, default "compressed"
         DEFLATE in tiles of 256; uncompressed strips as the original script wrote them; or a
         cloud-optimised GeoTIFF with overviews.
@@ -131,7 +131,7 @@ def to_geotiff(
         raise ExportError(msg)
     cube = as_cube(da)
     raster = raster_of(cube)
-    folder = take_path(directory, "directory", ExportError)
+    folder = take_folder(directory)
     origin = find_origin(chunked(cube))
     jobs = plan_jobs(cube, folder, raster, profile, origin)
     make_folder(folder)

@@ -220,6 +220,28 @@ def claims_content(path: Path, raster: Raster, content: str, *, overwrite: bool)
     raise ExportError(msg)
 
 
+def is_own(path: Path, raster: Raster) -> bool:
+    """Tell whether a file is of this package, and of a certain place and type.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    raster : Raster
+        What place and type it must have.
+
+    Returns
+    -------
+    bool
+        False where it can't be read, too.
+    """
+    try:
+        with open_any(path) as file:
+            return not {_OURS, _TAG}.isdisjoint(file.tags()) and not _what_differs(file, raster)
+    except rasterio.errors.RasterioError:
+        return False
+
+
 def _what_differs(file: Any, raster: Raster) -> str:  # noqa: ANN401 - rasterio is untyped
     """Name what a file's place and type have that they should not; nothing where they are right."""
     corner = (raster.transform.c, raster.transform.f)

@@ -273,7 +273,7 @@ class Inventory:
         path : str or path
             The ending decides: ``.json`` or ``.geojson`` for GeoJSON that people and GIS can
             read, ``.parquet`` or ``.geoparquet`` for GeoParquet (needs pyarrow). Passwords in
-            URLs are left out.
+            URLs are left out. An inventory that is there is replaced.
 
         Returns
         -------
@@ -283,7 +283,7 @@ class Inventory:
         Raises
         ------
         ExportError
-            It can't be written.
+            It can't be written, or the file is there and no inventory of this package.
 
         Examples
         --------

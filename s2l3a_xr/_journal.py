@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,11 @@ GROUP = "l3a_journal"
 _REGIONS = "regions"
 _WRITTEN = 2**32
 """On top of a checksum, which may be 0."""
+
+_HALF = re.compile(r".*\.[0-9a-f]{32}\.partial")
+_ABOUT = frozenset({".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json"})
+_CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*", re.ASCII)
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,23 @@ class Place:
         with warnings.catch_warnings():  # of what a killed process left half-written
             warnings.simplefilter("ignore")
             return set(self.group("r"))
+
+    def names(self) -> list[str]:
+        """Name all files of a store that is there, foreign ones too.
+
+        Returns
+        -------
+        list of str
+            Paths in the store.
+        """
+        from zarr.core.sync import sync  # noqa: PLC0415 - an optional extra
+
+        store = self.group("r").store
+
+        async def listed() -> list[str]:
+            return [name async for name in store.list()]
+
+        return sync(listed())
 
     def array(self, path: str) -> Any:  # noqa: ANN401 - an optional extra
         """Open an array of the store for writing.
@@ -180,7 +203,7 @@ def find_journal(place: Place, made_of: Mapping[str, Any], *, overwrite: bool) -
     Raises
     ------
     ExportError
-        Something else is there.
+        Something else is there, or a store is to be replaced that has other files in it.
     """
     folder = place.folder
     try:
@@ -193,7 +216,10 @@ def find_journal(place: Place, made_of: Mapping[str, Any], *, overwrite: bool) -
     except FileNotFoundError:
         told = {}
     if not told.keys() >= {"made_of", "regions", "laid"}:
-        if overwrite or not (dict(root.attrs) or place.members() - {GROUP}):
+        if overwrite:
+            _check_alone(place)
+            return None
+        if not (dict(root.attrs) or place.members() - {GROUP}):
             return None  # an export was interrupted before it could say what it makes
         msg = (
             f"{place} is a Zarr store already, which was not made by to_zarr of this package; "
@@ -208,6 +234,7 @@ def find_journal(place: Place, made_of: Mapping[str, Any], *, overwrite: bool) -
     if not differing:
         return Journal(place, tuple(told["regions"]), bool(told["laid"]))
     if overwrite:
+        _check_alone(place)
         return None
     msg = (
         f"{place} is there already and was made of something else: {'; '.join(differing)}; pass "
@@ -221,9 +248,56 @@ def _check_free(place: Place, folder: Path | None) -> None:
     if folder is None or not os.path.lexists(folder):
         return
     # zarr writes `.zgroup` under such a name at first.
-    if not folder.is_dir() or any(path.suffix != ".partial" for path in folder.iterdir()):
+    if not folder.is_dir() or not all(is_half(path) for path in folder.iterdir()):
         msg = f"{place} is there already and is no Zarr store; write to another place."
         raise ExportError(msg)
+
+
+def _check_alone(place: Place) -> None:
+    """Refuse to remove a store with what is none of Zarr's in it."""
+    if others := _others(place.names()):
+        named = ", ".join(others[:_MOST_NAMED]) + (", …" if len(others) > _MOST_NAMED else "")
+        msg = (
+            f"{place} is to be replaced, and {len(others)} file(s) in it are none of Zarr's: "
+            f"{printable(named)}; remove them, or write to another place."
+        )
+        raise ExportError(msg)
+
+
+def _others(names: Iterable[str]) -> list[str]:
+    """Choose what is neither metadata nor a chunk below an array."""
+    names = sorted(names)
+    files = {name: name.rpartition("/")[::2] for name in names}
+    arrays = {folder for folder, last in files.values() if last in {".zarray", "zarr.json"}}
+
+    def is_chunk(name: str) -> bool:
+        parts = name.split("/")
+        return any(
+            "/".join(parts[:depth]) in arrays and _CHUNK.fullmatch("/".join(parts[depth:]))
+            for depth in range(len(parts))
+        )
+
+    return [
+        name
+        for name, (_, last) in files.items()
+        if last not in _ABOUT and not _HALF.fullmatch(last) and not is_chunk(name)
+    ]
+
+
+def is_half(path: Path) -> bool:
+    """Tell whether a file is what a killed process left half-written under zarr's own names.
+
+    Parameters
+    ----------
+    path : Path
+        In a store.
+
+    Returns
+    -------
+    bool
+        False for whatever else ends in ``.partial``.
+    """
+    return _HALF.fullmatch(path.name) is not None
 
 
 def _shown(value: object) -> str:

@@ -31,14 +31,12 @@ from s2l3a_xr._foreign import (
     take_tile,
 )
 from s2l3a_xr._grid import Grid
+from s2l3a_xr._own import MEMBER, check_own, has_head
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import resolve_bands
 from s2l3a_xr._tiles import footprint, tile_named
 
 _FORMAT, _VERSION = "s2l3a_xr inventory", 1
-MEMBER = "s2l3a_xr"
-"""Where the head stands in a GeoJSON, and in a Parquet file's metadata."""
-
 _JSON, _PARQUET = frozenset({".json", ".geojson"}), frozenset({".parquet", ".geoparquet"})
 
 
@@ -60,15 +58,39 @@ def write_pin(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Path:
     Raises
     ------
     ExportError
-        It can't be written.
+        It can't be written, or something else is there.
     """
-    target = take_path(path, "the inventory's file", ExportError)
+    target = take_pin_path(path)
     head, rows = _head(facts), [row_of(cell) for cell in facts["cells"]]
     with whole_file(target) as place:
         if _is_parquet(target, ExportError):
             _write_parquet(place, head, rows)
         else:
             place.write_text(as_geojson(head, rows), "utf-8")
+    return target
+
+
+def take_pin_path(path: str | os.PathLike[str]) -> Path:
+    """Check where an inventory goes.
+
+    Parameters
+    ----------
+    path : str or path
+        As the user gave it.
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute; an inventory may be there, and nothing else.
+
+    Raises
+    ------
+    ExportError
+        Its ending is not known, or something else is there.
+    """
+    target = take_path(path, "the inventory's file", ExportError)
+    is_own = _has_parquet_head if _is_parquet(target, ExportError) else _has_head
+    check_own(target, is_own, "inventory")
     return target
 
 
@@ -120,6 +142,16 @@ def _is_parquet(path: Path, error: type[S2L3AError]) -> bool:
             msg = 'Parquet needs pyarrow (pip install "s2l3a_xr[io]"); .json does without it.'
             raise error(msg) from exc
     return suffix in _PARQUET
+
+
+def _has_head(path: Path) -> bool:
+    return has_head(path, _FORMAT)
+
+
+def _has_parquet_head(path: Path) -> bool:
+    import pyarrow.parquet as pq  # noqa: PLC0415 - an optional extra
+
+    return MEMBER.encode() in (pq.read_schema(path).metadata or {})
 
 
 # what is written

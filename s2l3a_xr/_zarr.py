@@ -31,6 +31,7 @@ from s2l3a_xr._journal import (
     Place,
     begin_journal,
     find_journal,
+    is_half,
     mark_laid,
 )
 from s2l3a_xr._paths import take_path
@@ -106,7 +107,8 @@ def to_zarr(
         Pixels of the store's chunks by dim, -1 for all. By default up to 2048 along y and x, and
         as many bands and months as 16 MiB hold.
     overwrite : bool, default False
-        Replace a store that was made of something else; else it is an error.
+        Replace a store that was made of something else; else it is an error, as is one with
+        files that are none of Zarr's in it.
     progress : bool, default True
         Show a bar on stderr.
     max_bytes : float or None, default 20 GB
@@ -370,6 +372,7 @@ def _finish(journal: Journal) -> None:
 
 
 def _sweep(place: Place) -> None:
-    """Remove what a killed process left half-written under zarr's own names: it warns of them."""
+    """Remove what a killed process left half-written: zarr warns of it."""
     for path in place.folder.rglob("*.partial") if place.folder is not None else ():
-        path.unlink(missing_ok=True)
+        if is_half(path):
+            path.unlink(missing_ok=True)

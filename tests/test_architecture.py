@@ -17,6 +17,7 @@ STAGES = (
     "_errors",
     "_paths",
     "_disk",
+    "_own",
     "_product",
     "_flags",
     "_selection",

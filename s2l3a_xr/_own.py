@@ -1,0 +1,128 @@
+"""What is in the place of what is to be written, and whether this package wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from s2l3a_xr._disk import told
+from s2l3a_xr._errors import ExportError
+from s2l3a_xr._paths import take_path
+
+MEMBER = "s2l3a_xr"
+"""Where the head stands in a GeoJSON, and in a Parquet file's metadata."""
+
+_HEAD_BYTES = 4096
+_STORES = (("zarr.json",), (".zgroup",), (".zarray",), (".zmetadata",), ("snapshots", "manifests"))
+"""What is in Zarr stores, and in Icechunk's."""
+
+_FILES = frozenset({".tif", ".tiff"})
+
+
+def has_head(path: Path, form: str) -> bool:
+    """Tell whether a GeoJSON begins as those of this package do.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    form : str
+        What its head must say that it is, such as ``s2l3a_xr inventory``.
+
+    Returns
+    -------
+    bool
+        True for one that was laid out anew, too.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    begin = rf'"{MEMBER}"\s*:\s*\{{\s*"format"\s*:\s*"{re.escape(form)}"'
+    return re.search(begin.encode(), head) is not None
+
+
+def check_own(target: Path, is_own: Callable[[Path], bool], what: str) -> None:
+    """Refuse to replace what this package did not write.
+
+    Parameters
+    ----------
+    target : Path
+        The file that is to be written.
+    is_own : callable
+        Looks at a file that is there; where it can't, the file is foreign.
+    what : str
+        What may be replaced, such as ``inventory``.
+
+    Raises
+    ------
+    ExportError
+        Something else is there.
+    """
+    with told(target):
+        if not target.is_file():
+            return
+    with contextlib.suppress(OSError, RecursionError, ValueError):
+        if is_own(target):
+            return
+    msg = (
+        f"{target} is there already and is no {what} that this package wrote; choose another "
+        "name or folder, or remove it."
+    )
+    raise ExportError(msg)
+
+
+def check_no_input(target: Path, given: str, what: str) -> None:
+    """Refuse to replace what is read.
+
+    Parameters
+    ----------
+    target : Path
+        The file that is to be written.
+    given : str
+        What is read as the user typed it, perhaps no path.
+    what : str
+        What would be written, such as ``--save``.
+
+    Raises
+    ------
+    ExportError
+        They are one file.
+    """
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no path
+        if given and target.samefile(Path(given).expanduser()):
+            msg = f"{what} would replace {target}, the AOI itself; choose another name or folder."
+            raise ExportError(msg)
+
+
+def take_folder(directory: str | os.PathLike[str]) -> Path:
+    """Take what a user wrote for the folder that GeoTIFFs go to.
+
+    Parameters
+    ----------
+    directory : str or path
+        Need not be there.
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute; nothing is done to it.
+
+    Raises
+    ------
+    ExportError
+        It has the name of a file, or is in a Zarr store, which may be replaced as a whole.
+    """
+    folder = take_path(directory, "directory", ExportError)
+    if folder.suffix.lower() in _FILES and not folder.exists():
+        msg = (
+            f"{folder} has the name of a file, and a folder is needed; give the folder alone: the "
+            "files in it are named by month and band, such as s2_l3a_20210515_red.tif."
+        )
+        raise ExportError(msg)
+    for place in (folder, *folder.parents):
+        if any(all((place / name).exists() for name in names) for names in _STORES):
+            msg = f"{place} is a Zarr store, and other files are lost with it; give another folder."
+            raise ExportError(msg)
+    return folder
