@@ -90,10 +90,13 @@ def check_no_input(target: Path, given: str, what: str) -> None:
     ExportError
         They are one file.
     """
-    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no path
-        if given and target.samefile(Path(given).expanduser()):
-            msg = f"{what} would replace {target}, the AOI itself; choose another name or folder."
-            raise ExportError(msg)
+    try:
+        is_same = bool(given) and target.samefile(Path(given).expanduser())
+    except (OSError, RuntimeError, ValueError):  # no path, or nothing is there
+        return
+    if is_same:
+        msg = f"{what} would replace {target}, the AOI itself; choose another name or folder."
+        raise ExportError(msg)
 
 
 def take_folder(directory: str | os.PathLike[str]) -> Path:
@@ -121,7 +124,7 @@ def take_folder(directory: str | os.PathLike[str]) -> Path:
             "files in it are named by month and band, such as s2_l3a_20210515_red.tif."
         )
         raise ExportError(msg)
-    for place in (folder, *folder.parents):
+    for place in (*reversed(folder.parents), folder):
         if any(all((place / name).exists() for name in names) for names in _STORES):
             msg = f"{place} is a Zarr store, and other files are lost with it; give another folder."
             raise ExportError(msg)

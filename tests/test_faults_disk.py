@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,12 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401 - gives arrays their .rio
 import xarray as xr
+from click.testing import CliRunner
 
 import s2l3a_xr
 from s2l3a_xr import ExportError, Inventory, MissingWarning, SelectionError, Transport, to_geotiff
 from s2l3a_xr import _disk as disk
-from s2l3a_xr._cli import _report
+from s2l3a_xr._cli import _report, main
 from s2l3a_xr._geotiff import is_sound, write_geotiff
 from s2l3a_xr._plot import quicklook
 from s2l3a_xr._raster import as_cube, raster_of
@@ -207,6 +209,13 @@ def test_a_folder_that_is_only_read_is_told_before_anything_is_read(da, server, 
         found = s2l3a_xr.search_l3a(AOI, archive=server.url, **ASKED)
         with pytest.raises(ExportError, match="can't be written"):
             s2l3a_xr.save_archive(found, folder, progress=False)
+        for place, words in (
+            (folder, r"aoi\.geojson can't be written: .*; see who may write there, or choose"),
+            (folder / "demo", r"the folder .*demo can't be made: .*; choose another place\."),
+        ):
+            shown = CliRunner().invoke(main, ["demo", str(place)])
+            assert shown.exit_code == 2
+            assert re.fullmatch(rf"Error: .*{words}.*\n", shown.stderr), shown.stderr
         assert not [entry for entry in server.log if entry.path.endswith(".tif")]
     finally:
         unmount(folder) if is_root else folder.chmod(0o700)

@@ -100,7 +100,8 @@ def test_passwords_stay_at_home(found, tmp_path):
 
 def test_a_file_that_was_there_is_replaced_whole(found, tmp_path):
     path = tmp_path / "pin.json"
-    path.write_text("something", "utf-8")
+    found.save(path)
+    path.write_text(path.read_text("utf-8") + "something", "utf-8")
     found.save(path)
     assert Inventory.load(path).tiles == found.tiles
     with pytest.raises(ExportError, match="can't be written"):
