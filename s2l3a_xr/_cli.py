@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
     from s2l3a_xr._inventory import Inventory
 
-_EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE = 1, 2, 3
+_EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INCOMPLETE, _EXIT_INTERRUPTED = 1, 2, 3, 130
 _EXITS = """\b
 Exit codes: 0 done; 1 the archive failed or has nothing of it; 2 what was asked
 for can't be done (options, AOI, files in the way); 3 done but for reads that
-failed (download --keep-going). s2l3a --debug COMMAND shows a traceback."""
+failed (download --keep-going); 130 Ctrl-C. s2l3a --debug COMMAND shows a traceback."""
 _FAILURES, _OUTPUT = "Missing and failed", "Output"
 
 
@@ -67,6 +67,9 @@ class _Group(click.Group):
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
+            except KeyboardInterrupt:
+                click.echo("Aborted!", err=True)
+                ctx.exit(_EXIT_INTERRUPTED)
             except (S2L3AError, OSError) as exc:
                 # Who closed the pipe has seen enough: click ends quietly.
                 if ctx.params.get("debug") or isinstance(exc, BrokenPipeError):

@@ -22,14 +22,16 @@ Exit codes: 0 pixels can be read from there; 1 they can't; 2 that is no address.
 def doctor(ctx: click.Context, /, url: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - of the options above
     """Say how the server at URL behaves, and what that means for reading from it.
 
-    URL is a folder in DLR's layout, a file, or a STAC API; DLR's server by default. It is asked
+    URL is a folder in DLR's layout, a file, or a STAC API; by default S2L3A_ARCHIVE in
+    the environment names it, else it is DLR's server. It is asked
     for at most 40 times and about 8 MB: listings down to one file, and parts of that file.
     """
     from s2l3a_xr._archive import DLR_FILES  # noqa: PLC0415 - heavy; --help stays quick
     from s2l3a_xr._doctor import examine  # noqa: PLC0415 - heavy
-    from s2l3a_xr._stac import DLR_STAC, DLR_STAC_NAME  # noqa: PLC0415 - heavy
+    from s2l3a_xr._stac import DLR_STAC, DLR_STAC_NAME, usual_archive  # noqa: PLC0415 - heavy
 
-    place = {"": DLR_FILES, DLR_STAC_NAME: DLR_STAC}.get(url, url)
+    url = url or usual_archive() or DLR_FILES
+    place = DLR_STAC if url == DLR_STAC_NAME else url
     report = examine(place, take_transport(given))
     click.echo(report.json() if as_json else report.text())
     ctx.exit(0 if report.is_readable else 1)

@@ -176,7 +176,7 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
     request = make_request(
         inventory,
         inventory.grid,
-        months_to_keep(inventory, missing),
+        months_to_keep(inventory, missing, judged=bool(hidden)),
         None,
         bands=[layer.native for layer in layers],
         resampling=kernels_for(layers, "nearest"),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._cells import Cell
 from s2l3a_xr._cover import Cover, uncovered
+from s2l3a_xr._product import resolve_bands
 from s2l3a_xr._selection import Month, month_text
 from s2l3a_xr._tiles import tile_named
 
@@ -37,6 +38,31 @@ def missing_files(cells: Sequence[Cell], bands: Sequence[str]) -> list[str]:
         for band, has in zip(bands, cell.has, strict=True)
         if not has
     ]
+
+
+def months_without(band: str, cells: Sequence[Cell], bands: Sequence[str]) -> list[Month]:
+    """Name months that have files, but none of a band.
+
+    Parameters
+    ----------
+    band : str
+        Native name.
+    cells : sequence of Cell
+        Tiles and months.
+    bands : sequence of str
+        Their bands, by whatever name.
+
+    Returns
+    -------
+    list of Month
+        In no order; none where nobody asked for the band, so that it is not known.
+    """
+    names = [layer.native for layer in resolve_bands(bands)]
+    if band not in names:
+        return []
+    number = names.index(band)
+    there = {cell.month for cell in cells if any(cell.has)}
+    return list(there - {cell.month for cell in cells if cell.has[number]})
 
 
 def other_tiles(cells: Sequence[Cell], chosen: Collection[str]) -> list[str]:

@@ -11,6 +11,15 @@ from typing import ParamSpec, TypeVar
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_ELSEWHERE = {
+    **dict.fromkeys(("area", "bbox", "bounds", "geometry", "geopolygon", "intersects"), "aoi"),
+    **dict.fromkeys(("assets", "measurements", "band_names"), "bands"),
+    **dict.fromkeys(("date", "dates", "datetime"), "time"),
+    **dict.fromkeys(("epsg", "output_crs"), "crs"),
+    **dict.fromkeys(("path", "folder", "output", "out"), "directory"),
+}
+"""What other packages call it."""
+
 
 def knows_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Have a function name the keyword that was probably meant.
@@ -25,14 +34,25 @@ def knows_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
     callable
         The same, but for its ``TypeError``.
     """
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = inspect.signature(function).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.name != "self"]
+    by_place = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     @functools.wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         for name in kwargs.keys() - set(known):
-            near = difflib.get_close_matches(name, known, n=1)
+            meant = _ELSEWHERE.get(name, name)
+            near = [meant] if meant in known else difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
             msg = f"{function.__name__}() has no keyword {name!r}; {hint}"
+            raise TypeError(msg)
+        if len(args) > len(by_place):
+            first = " and ".join(name for name in known if name in by_place) or "nothing"
+            others = ", ".join(f"{name}=…" for name in known if name not in by_place)
+            msg = (
+                f"{function.__name__}() takes {first} by position at most; name the others: "
+                f"{others}"
+            )
             raise TypeError(msg)
         return function(*args, **kwargs)
 

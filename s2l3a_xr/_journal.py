@@ -247,8 +247,10 @@ def _check_free(place: Place, folder: Path | None) -> None:
     """Refuse what is no store: replacing it would remove all that is in it."""
     if folder is None or not os.path.lexists(folder):
         return
-    # zarr writes `.zgroup` under such a name at first.
-    if not folder.is_dir() or not all(is_half(path) for path in folder.iterdir()):
+    # zarr writes `.zgroup` under such a name at first, and `.zattrs` at the same time.
+    if not folder.is_dir() or not all(
+        is_half(path) or path.name == ".zattrs" for path in folder.iterdir()
+    ):
         msg = f"{place} is there already and is no Zarr store; write to another place."
         raise ExportError(msg)
 

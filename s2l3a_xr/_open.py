@@ -19,7 +19,7 @@ from s2l3a_xr._errors import (
     warn_user,
 )
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
-from s2l3a_xr._gaps import missing_files, tell_lacks
+from s2l3a_xr._gaps import missing_files, months_without, tell_lacks
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
@@ -226,7 +226,7 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             years=years, months=months, time=time, archive=archive, verify=verify,
             bands=with_flags(names) if needs_flags else names, transport=settings,
         )  # fmt: skip
-    kept = months_to_keep(inventory, missing)
+    kept = months_to_keep(inventory, missing, judged=needs_flags)
     if grid is None:
         grid = lay_grid(inventory, crs, resolution)
     else:
@@ -312,7 +312,7 @@ def take_settled(inventory: Inventory | str | os.PathLike[str], **asked: object)
     return inventory if isinstance(inventory, Inventory) else Inventory.load(inventory)
 
 
-def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
+def months_to_keep(inventory: Inventory, missing: str, *, judged: bool = False) -> list[Month]:
     """Apply the policy on what the archive has not got.
 
     Parameters
@@ -321,6 +321,8 @@ def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
         What there is.
     missing : {"warn", "keep", "raise"}
         The policy.
+    judged : bool, default False
+        Whether months without FLG have nothing, since all is masked by it.
 
     Returns
     -------
@@ -333,24 +335,38 @@ def months_to_keep(inventory: Inventory, missing: str) -> list[Month]:
         Nothing is there, or something is not and that is an error.
     """
     empty = set(inventory.missing_months)
+    unjudged = set(months_without("FLG", inventory.cells, inventory.bands)) if judged else set()
     if inventory.available < len(inventory) and missing != "keep":
         text = (
             f"the archive has {inventory.available} of {len(inventory)} files: {_gaps(inventory)}"
         )
+        where = redact(inventory.archive_url)
         if not inventory.available:
             asked = f"bands {', '.join(inventory.bands)} of {', '.join(inventory.tiles)}"
             msg = (
-                f"{text} ({asked} in {redact(inventory.archive_url)}). Ask for other bands or "
+                f"{text} ({asked} in {where}). Ask for other bands or "
                 "months, or print search_l3a(…) of them to see what there is."
             )
             raise MissingError(msg, url=inventory.archive_url)
+        if unjudged and {*inventory.months} == empty | unjudged:
+            msg = (
+                f"{text} (in {where}). FLG, by which mask= and max_masked= judge, is there in no "
+                "month; leave them out. A mirror has the masks that were asked for by name: "
+                "bands=[…, 'FLG']."
+            )
+            raise MissingError(msg, url=inventory.archive_url)
         if missing == "raise":
-            where = redact(inventory.archive_url)
             msg = f"{text} (in {where}). missing='warn' leaves empty months out and goes on."
             raise MissingError(msg, url=inventory.archive_url)
-        left_out = " Empty months are left out." if empty else ""
-        warn_user(f"{text}.{left_out}", MissingWarning)
-    return [month for month in inventory.months if missing == "keep" or month not in empty]
+        told = [f"{text}."]
+        if empty:
+            told.append("Empty months are left out.")
+        if unjudged:
+            months = spans_text(sorted(unjudged))
+            told.append(f"Months without FLG to judge by are left out: {months}.")
+        warn_user(" ".join(told), MissingWarning)
+    gone = empty | unjudged
+    return [month for month in inventory.months if missing == "keep" or month not in gone]
 
 
 def _gaps(inventory: Inventory) -> str:

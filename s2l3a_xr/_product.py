@@ -167,7 +167,9 @@ def resolve_bands(names: str | Iterable[str]) -> tuple[Band, ...]:
     unknown = [name for name in asked if name not in _BY_ANY_NAME]
     if unknown:
         meant = [name for text in unknown for name in _meant_by(text)]
-        hint = f" (perhaps {', '.join(map(repr, meant))})" if meant else ""
+        is_list = isinstance(names, str) and len(meant) > 1
+        said = f"a list, {meant}" if is_list else ", ".join(map(repr, meant))
+        hint = f" (perhaps {said})" if meant else ""
         msg = (
             f"no such band: {', '.join(map(repr, unknown))}{hint}; choose from {', '.join(BANDS)} "
             f"or {', '.join(band.common for band in BANDS.values())}."

@@ -15,7 +15,7 @@ from dask.utils import parse_bytes
 from xarray.core import indexing
 
 from s2l3a_xr._cube import L3AArray
-from s2l3a_xr._errors import MaskedWarning, SelectionError, warn_user
+from s2l3a_xr._errors import GoneError, MaskedWarning, SelectionError, warn_user
 from s2l3a_xr._flags import (
     CLASSES,
     UNKNOWN,
@@ -85,6 +85,12 @@ def quality(da: xr.DataArray, *, approximate: bool = False) -> pd.DataFrame:
     return table.set_index(pd.Index(np.atleast_1d(da["time"].to_numpy()), name="time"))
 
 
+_NO_MASK = (
+    "without it nothing can be said of these pixels; a mirror has the masks that were asked for "
+    "by name: bands=[…, 'FLG', 'WGT', 'DTS']"
+)
+
+
 def _coarser(part: Part) -> Part:
     """Take the masks of 20 m, and one of four pixels where that is coarser than the array's."""
     request = part.request
@@ -130,7 +136,11 @@ def _tally(
         for i in range(0, len(times), most_times)
         for j, look in zip(tops, looks, strict=True)
     ]
-    tables, flags = zip(*compute(*tasks), strict=True)
+    try:
+        tables, flags = zip(*compute(*tasks), strict=True)
+    except GoneError as exc:
+        exc.hint = _NO_MASK
+        raise
     found = pd.concat(tables).groupby(level=0)
     sums = found.sum().assign(
         first_date=found["first_date"].min(), last_date=found["last_date"].max()

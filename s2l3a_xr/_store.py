@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+_log = logging.getLogger(__name__)
 
 _TRUSTED_S = 86_400.0
 """How long a kept header is believed without asking the server again."""
@@ -71,6 +74,7 @@ class Store:
         self._limit = limit_bytes
         self._since_look = limit_bytes
         self._lock = threading.Lock()
+        self._told = False
 
     def block(self, key: object, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray | None:
         """Get a block's pixels.
@@ -209,7 +213,7 @@ class Store:
                 os.utime(path)
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
-        """Write aside and rename; a full or read-only disk only costs the cache."""
+        """Write aside and rename; a full or read-only disk costs the cache, and that is told."""
         temporary = path.with_name(f"{uuid.uuid4().hex}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,9 +221,10 @@ class Store:
                 file.write(data)
                 file.write(_checksum(data))
             temporary.replace(path)
-        except OSError:
+        except OSError as exc:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+            self._tell(exc)
             return
         with self._lock:
             self._since_look += len(data)
@@ -228,6 +233,17 @@ class Store:
                 self._since_look = 0
         if look:
             self._drop_old()
+
+    def _tell(self, error: OSError) -> None:
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            _log.warning(
+                "the cache folder %s can't be written, so nothing is kept for later: %s; "
+                "see who may write there and how much space is left, or name another cache_dir",
+                self._folder,
+                error.strerror or error,
+            )
 
     def _drop_old(self) -> None:
         entries = []

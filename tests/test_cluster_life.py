@@ -52,16 +52,17 @@ def test_a_nanny_brings_a_killed_worker_back(fresh_server):
 def test_what_a_frozen_worker_held_is_read_by_others_once_it_is_given_up(fresh_server, tmp_path):
     expected = open_area(fresh_server.url).compute(scheduler="threads")
     fresh_server.latency_s = 0.3
-    soon = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"}
+    # Sooner, and a worker that is only slow is given up with the frozen one.
+    soon = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "6s"}
     with processes(tmp_path, 2, scheduler_settings=soon, options=("--no-nanny",)) as (
         client,
         workers,
     ):
+        pids = set(client.run(os.getpid).values())
+        assert {worker.pid for worker in workers} == pids
         fresh_server.clear_log()
         reading = in_thread(open_area(fresh_server.url).compute)
         wait_until(lambda: tiffs(fresh_server))
-        pids = set(client.run(os.getpid).values())
-        assert {worker.pid for worker in workers} == pids
         os.kill(min(pids), signal.SIGSTOP)
         try:
             np.testing.assert_array_equal(reading.result(90), expected)

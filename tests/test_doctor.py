@@ -403,6 +403,13 @@ def test_command_line(site, path):
     assert {"check", "level", "found", "means"} == set(told["findings"][0])
 
 
+def test_the_environment_names_the_server(site, path, monkeypatch):
+    monkeypatch.setenv("S2L3A_ARCHIVE", site.url(path=path))
+    told = run()
+    assert told.exit_code == 0, told.output
+    assert site.origin in told.output
+
+
 @pytest.mark.parametrize(
     ("days", "trusted", "code", "line"),
     [

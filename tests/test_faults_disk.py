@@ -461,6 +461,19 @@ def test_a_cache_full_of_zeros_changes_no_pixel(server, tmp_path):
     np.testing.assert_array_equal(s2l3a_xr.open_l3a(AOI, transport=later, **asked), expected)
 
 
+def test_a_cache_that_can_not_be_written_is_told_once_and_changes_no_pixel(
+    server, tmp_path, caplog
+):
+    (tmp_path / "file").touch()
+    asked = {"archive": server.url, **ASKED}
+    nowhere = Transport(cache_dir=str(tmp_path / "file" / "cache"))
+    found = s2l3a_xr.open_l3a(AOI, transport=nowhere, **asked).to_numpy()
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == 1
+    assert f"the cache folder {tmp_path / 'file' / 'cache'} can't be written" in told[0]
+    np.testing.assert_array_equal(found, s2l3a_xr.open_l3a(AOI, **asked))
+
+
 def test_a_header_of_a_time_to_come_is_not_believed(tmp_path):
     """The clock leapt back: nobody knows how old it is."""
     store = Store(tmp_path, 10**6)

@@ -277,7 +277,7 @@ def test_ctrl_c_says_that_a_download_can_go_on(fresh_server, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert f"What is complete in {out} stays: the same command goes on." in err
     assert "Traceback" not in err
     assert len(list(out.glob("*.tif"))) == 3

@@ -12,9 +12,11 @@ import xarray as xr
 
 from s2l3a_xr import (
     FormatError,
+    MissingError,
     MissingWarning,
     ReadFailedWarning,
     SelectionError,
+    extract_l3a,
     open_l3a,
     search_l3a,
     to_geotiff,
@@ -263,18 +265,49 @@ def test_what_can_not_be_judged_is_nodata_and_told(fresh_server, tmp_path):
         assert (file.read() != -10000).any()
 
 
-def test_a_product_without_flg_gives_nothing(tmp_path, lay_file):
+@pytest.fixture
+def partly_judged(tmp_path, lay_file):
+    """March has FLG, April has none."""
     for month in (3, 4):
         lay_file(tmp_path, np.full((2, 2), 1234, np.int16), at=(1000, 1000), month=month)
     flags = np.full((2, 2), 4, np.uint8)
     lay_file(tmp_path, flags, at=(1000, 1000), band="FLG", resolution_m=10)
-    archive = tmp_path / "S2_L3A_WASP" / "files"
-    with pytest.warns(MissingWarning, match="FLG of 32UPC in 2021-04"):
-        da = open_l3a(
-            _pixels_of_upc(1000, 1000, 2), time="2021-03/2021-04", bands="B4", archive=archive,
-            mask="cloud",
-        )  # fmt: skip
+    return {"bands": "B4", "archive": tmp_path / "S2_L3A_WASP" / "files"}
+
+
+@pytest.mark.parametrize("wish", [{"mask": "cloud"}, {"max_masked": 0.5}])
+def test_a_month_without_flg_is_left_out_and_told(partly_judged, wish):
+    area = _pixels_of_upc(1000, 1000, 2)
+    asked = {"time": "2021-03/2021-04", **partly_judged, **wish}
+    told = r"FLG of 32UPC in 2021-04; .* Months without FLG to judge by are left out: 2021-04\.$"
+    with pytest.warns(MissingWarning, match=told):
+        da = open_l3a(area, **asked)
+    assert da["time"].dt.month.values.tolist() == [3]
+    assert (da == 1234).all()
+    with pytest.raises(MissingError, match="FLG of 32UPC in 2021-04"):
+        open_l3a(area, **asked, missing="raise")
+
+
+def test_a_month_without_flg_is_nodata_where_it_is_to_be_kept(partly_judged):
+    asked = {"time": "2021-03/2021-04", "mask": "cloud", "missing": "keep", **partly_judged}
+    da = open_l3a(_pixels_of_upc(1000, 1000, 2), **asked)
     assert [np.unique(month).tolist() for month in da] == [[1234], [-10000]]
+
+
+def test_where_no_month_has_flg_it_is_an_error(partly_judged):
+    area = _pixels_of_upc(1000, 1000, 2)
+    asked = {"time": "2021-04", **partly_judged}
+    for ask in (open_l3a, extract_l3a):
+        with pytest.raises(MissingError, match=r"is there in no month; leave them out.*'FLG'"):
+            ask(area, mask="cloud", **asked)
+    assert (open_l3a(area, **asked) == 1234).all()
+
+
+def test_the_mean_of_a_field_leaves_months_without_flg_out(partly_judged):
+    asked = {"time": "2021-03/2021-04", "mask": "cloud", **partly_judged}
+    with pytest.warns(MissingWarning, match="Months without FLG"):
+        table = extract_l3a(_pixels_of_upc(1000, 1000, 2), "mean", progress=False, **asked)
+    assert table["time"].dt.month.values.tolist() == [3]
 
 
 def test_a_masked_export_is_no_plain_one(server, tmp_path):

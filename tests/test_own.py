@@ -247,19 +247,15 @@ MINE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("format_", ["ours", 2, 3])
-def test_a_store_with_other_files_in_it_is_not_replaced(da, run, tmp_path, format_):
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_a_store_with_other_files_in_it_is_not_replaced(da, run, tmp_path, whose):
     store = tmp_path / "a.zarr"
     other = da.isel(x=slice(1, None))
-    if format_ == "ours":
+    if whose == "ours":
         to_zarr(other, store, progress=False)
     else:
         ds = xr.Dataset({"a": (("x", "y"), np.ones((4, 4))), "s2_l3a": 1}).chunk(x=2)
-        ds.to_zarr(store, zarr_format=format_, consolidated=False)
-        if format_ == 3:
-            with pytest.raises(ExportError, match="no Zarr store"):
-                to_zarr(da, store, overwrite=True, progress=False)
-            return
+        ds.to_zarr(store, zarr_format=2, consolidated=False)
     for name, text in MINE.items():
         (store / name).parent.mkdir(exist_ok=True)
         (store / name).write_text(text, "utf-8")
@@ -271,7 +267,7 @@ def test_a_store_with_other_files_in_it_is_not_replaced(da, run, tmp_path, forma
     assert shown.exit_code == 2
     assert "remove them, or write to another place" in shown.stderr
     assert contents(store) == before
-    if format_ == "ours":  # what goes on removes nothing
+    if whose == "ours":  # what goes on removes nothing
         to_zarr(other, store, overwrite=True, progress=False)
         assert contents(store) == before
     for name in MINE:
@@ -289,6 +285,16 @@ def test_an_unfinished_store_keeps_other_files(da, tmp_path):
     (tmp_path / f".zgroup.{uuid.uuid4().hex}.partial").write_text("half", "utf-8")
     to_zarr(da, tmp_path, progress=False)
     assert [path.name for path in tmp_path.glob("*.partial")] == ["film.partial"]
+
+
+def test_a_store_that_was_killed_as_it_began_is_begun_anew(da, tmp_path):
+    (tmp_path / ".zattrs").write_text("{}", "utf-8")
+    (tmp_path / f".zgroup.{uuid.uuid4().hex}.partial").write_text("{", "utf-8")
+    to_zarr(da, tmp_path, progress=False)
+    assert not list(tmp_path.glob("*.partial"))
+    (tmp_path / ".zgroup").unlink()
+    with pytest.raises(ExportError, match="no Zarr store"):
+        to_zarr(da, tmp_path, overwrite=True, progress=False)
 
 
 def test_a_store_behind_a_url_keeps_other_files(da):

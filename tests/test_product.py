@@ -42,7 +42,7 @@ def test_common_names_are_those_of_stac():
         (["red", "B4"], "more than once in .*: B4"),
         ([4], "no such band: 4"),
         (["B2,B3"], r"no such band: 'B2,B3' \(perhaps 'B2', 'B3'\)"),
-        ("B4 B8", r"\(perhaps 'B4', 'B8'\)"),
+        ("B4 B8", r"\(perhaps a list, \['B4', 'B8'\]\)"),
         (["B04", "Red"], r"\(perhaps 'B4', 'red'\)"),
     ],
 )

@@ -45,6 +45,31 @@ def test_a_near_keyword_is_named():
         da.l3a.to_cog("x", quux=5)
 
 
+def test_names_that_other_packages_have_are_known():
+    for name, meant in (
+        ("bbox", "aoi"),
+        ("datetime", "time"),
+        ("assets", "bands"),
+        ("epsg", "crs"),
+    ):
+        with pytest.raises(TypeError, match=rf"no keyword '{name}'; did you mean '{meant}'\?"):
+            s2l3a_xr.open_l3a(**{name: 5})
+    with pytest.raises(TypeError, match=r"no keyword 'bbox'; it has directory"):
+        xr.DataArray([0]).l3a.to_cog("x", bbox=5)
+
+
+def test_what_goes_by_name_is_told():
+    told = r"open_l3a\(\) takes aoi by position at most; name the others: years=…, months=…, time=…"
+    with pytest.raises(TypeError, match=told):
+        s2l3a_xr.open_l3a((11.7, 51.9, 11.8, 52.0), 2021, 5)
+    with pytest.raises(
+        TypeError, match=r"takes da and directory by position at most; name .*profile="
+    ):
+        s2l3a_xr.to_geotiff(xr.DataArray([0]), "x", "plain")
+    with pytest.raises(TypeError, match=r"takes directory by position at most; name .*profile="):
+        xr.DataArray([0]).l3a.to_geotiff("x", "plain")
+
+
 @pytest.mark.parametrize(("owner", "name"), [(xr.DataArray([0]), "da"), (xr.Dataset(), "ds")])
 def test_accessors_show_what_they_can_do(owner, name):
     first, *lines = repr(owner.l3a).splitlines()

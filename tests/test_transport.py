@@ -296,6 +296,7 @@ def test_a_closed_port_is_given_up_after_three_attempts():
     with pytest.raises(TransportError, match="no connection") as caught:
         run_with_session(Transport(), lambda s: s.read(f"http://127.0.0.1:{port}/a", 0, 9))
     assert caught.value.attempts == 3
+    assert "see whether a server runs there, such as `s2l3a serve-sample`" in str(caught.value)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog swallows SYN on Linux alone")

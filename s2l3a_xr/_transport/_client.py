@@ -31,6 +31,8 @@ _CERTIFICATE_HINT = (
     "if your organisation has certificates of its own, name their file in SSL_CERT_FILE"
 )
 _NAME_HINT = "see whether the name is right and the network there, or try again later"
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_LOOPBACK_HINT = "see whether a server runs there, such as `s2l3a serve-sample`, and on which port"
 _PROXY_HINT = "HTTPS_PROXY or HTTP_PROXY name it, and NO_PROXY hosts to be asked without it"
 _DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
 _LONGEST_REASON = 500
@@ -270,7 +272,8 @@ def _mapped(url: str, proxy: str | None, idle_s: float) -> Iterator[None]:
         raise PassingError(msg, kind="connect", hint=_NAME_HINT) from exc
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
         msg = f"no connection: {str(exc).replace(' ssl:default', '')}"  # said of http too
-        raise PassingError(msg, kind="connect") from exc
+        hint = _LOOPBACK_HINT if host in _LOOPBACK else ""
+        raise PassingError(msg, kind="connect", hint=hint) from exc
     except TimeoutError as exc:
         msg = f"no byte came for {idle_s:g} s"
         raise PassingError(msg, kind="silence") from exc
