@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
@@ -84,26 +85,30 @@ def least_cover(aoi: Aoi, tiles: Sequence[Tile], gaps: Mapping[str, int] | None 
     return cut.covers[key]
 
 
-def uncovered(aoi: Aoi, tiles: Sequence[Tile]) -> float:
-    """Measure what tiles leave of an area.
+def uncovered(aoi: Aoi, tiles: Sequence[Tile], groups: Iterable[Set[str]]) -> list[float]:
+    """Measure what some of the tiles leave of an area.
 
     Parameters
     ----------
     aoi : Aoi
         The area.
     tiles : sequence of Tile
-        Some, or none.
+        All that are in any group.
+    groups : iterable of set of str
+        Names of tiles.
 
     Returns
     -------
-    float
-        Share of the area, 0 to 1.
+    list of float
+        For each group the share of the area, 0 to 1, that none of its tiles has.
     """
-    if not tiles:
-        return 1.0
     offered = sorted(tiles, key=lambda tile: tile.name)
-    cells, _ = _cut_of(aoi, offered[0].crs).among(offered)
-    return cells.get(frozenset(), 0.0) / sum(cells.values())
+    parts, _ = _cut_of(aoi, offered[0].crs).among(offered)
+    total = sum(parts.values())
+    held = [({offered[index].name for index in part}, size) for part, size in parts.items()]
+    return [
+        sum(size for names, size in held if names.isdisjoint(group)) / total for group in groups
+    ]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -119,9 +124,14 @@ class _Cut:
     depths: list[int] = field(default_factory=list)
     cells: dict[frozenset[int], float] = field(default_factory=dict)
     covers: dict[tuple[tuple[str, int], ...], Cover] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def among(self, tiles: Sequence[Tile]) -> tuple[dict[frozenset[int], float], list[int]]:
         """Give the cells and depths of some tiles, numbered as they are given."""
+        with self.lock:
+            return self._among(tiles)
+
+    def _among(self, tiles: Sequence[Tile]) -> tuple[dict[frozenset[int], float], list[int]]:
         if not set(tiles) <= set(self.tiles):
             footprints = [_footprint(tile, self.crs) for tile in tiles]
             self.tiles = list(tiles)

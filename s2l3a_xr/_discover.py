@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
 from s2l3a_xr._aoi import COVERAGE, Aoi
@@ -110,15 +109,18 @@ async def _take(
         session.warm(archive.url, listings_to_come),
     )
     chosen = newest(product for products in found for product in products)
-    products = {(tile, (y, m)): p for (tile, y, m), p in chosen.items() if (y, m) in set(asked)}
+    known = {(tile, (y, m)): product for (tile, y, m), product in chosen.items()}
+    products = {pair: product for pair, product in known.items() if pair[1] in set(asked)}
     if not products:
-        known = {(p.tile, p.year, p.month) for p in chosen.values()}
-        msg = await _explain_nothing(session, archive, aoi, candidates, asked, known)
+        msg = await _explain_nothing(session, archive, aoi, candidates, asked, set(chosen))
         raise MissingError(msg, url=archive.url)
     asked = selection.among(asked, (month for _, month in products))
-    # By whole years: a grid that followed the asked months would change from one to the next.
-    offered = [tile for tile in candidates if any(name == tile.name for name, _, _ in chosen)]
-    cover, by_month = _cover_months(aoi, offered, asked, products)
+    cover, offered = _cover_years(aoi, candidates, known)
+    home = home_crs(aoi, cover.tiles)
+    by_month = {
+        month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)
+        for month in asked
+    }
     # Masks come in both sizes: they follow the reflectances.
     resolution = min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
 
@@ -133,7 +135,6 @@ async def _take(
     listed = await list_files(by_month)
     lacking = _lacking_files(by_month, products, listed, layers)
     if lacking:
-        home = home_crs(aoi, cover.tiles)
         listed |= await list_files(dict.fromkeys(lacking, tuple(offered)))
         whole = {
             pair: product
@@ -145,13 +146,12 @@ async def _take(
             for month in lacking
         }
     wanted = [(tile.name, month) for month in asked for tile in by_month[month]]
-    tiles = {*cover.tiles, *(tile for month in asked for tile in by_month[month])}
     return Inventory(
         archive_url=archive.url,
         aoi=aoi,
         bands=bands,
         cover=cover,
-        grid=grid_around(aoi, tiles, resolution, home_crs(aoi, cover.tiles)),
+        grid=grid_around(aoi, cover.tiles, resolution, home),
         cells=tuple(
             _cell(tile, month, products.get((tile, month)), listed, layers)
             for tile, month in wanted
@@ -214,27 +214,20 @@ async def _explain_nothing(
     return f"the archive has nothing for {span} {where}: {there}. Ask for other years or months."
 
 
-def _cover_months(
-    aoi: Aoi,
-    offered: Sequence[Tile],
-    asked: Sequence[Month],
-    products: dict[tuple[str, Month], Product],
-) -> tuple[Cover, dict[Month, tuple[Tile, ...]]]:
-    """Choose tiles for all months, and others for a month that lacks a chosen one.
+def _cover_years(
+    aoi: Aoi, candidates: Sequence[Tile], known: Mapping[tuple[str, Month], Product]
+) -> tuple[Cover, list[Tile]]:
+    """Choose tiles for all months, among those that have any.
 
-    Where the others can't make up for it, the chosen one stays beside them as missing. A product
-    that lacks a band counts as lacking, once its files are listed: all bands of a month come
-    from the same tiles.
+    All months of the years that were listed count, not only those asked for: the grid would
+    change from one month to the next.
     """
-    gaps: dict[str, int] = defaultdict(int)
-    for tile in offered:
-        gaps[tile.name] = sum((tile.name, month) not in products for month in asked)
-    cover = _fewest_zones(aoi, offered, gaps)
-    home = home_crs(aoi, cover.tiles)
-    return cover, {
-        month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)
-        for month in asked
+    months = {month for _, month in known}
+    gaps = {
+        tile.name: sum((tile.name, month) not in known for month in months) for tile in candidates
     }
+    offered = [tile for tile in candidates if gaps[tile.name] < len(months)]
+    return _fewest_zones(aoi, offered, gaps), offered
 
 
 def _tiles_of_month(
@@ -246,7 +239,12 @@ def _tiles_of_month(
     products: Mapping[tuple[str, Month], Product],
     home: str,
 ) -> tuple[Tile, ...]:
-    """Keep a month's tiles if its products have all of the cover, else take or add others."""
+    """Keep a month's tiles if its products have all of the cover, else take or add others.
+
+    Where the others can't make up for it, the chosen one stays beside them as missing. A product
+    that lacks a band counts as lacking, once its files are listed: all bands of a month come
+    from the same tiles.
+    """
     there = [tile for tile in offered if (tile.name, month) in products]
     if not there or set(cover.tiles) <= set(there):
         return chosen

@@ -24,8 +24,9 @@ from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, read_classes
 from s2l3a_xr._footprint import Method, check_method
 from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._kept import months_to_keep
 from s2l3a_xr._labels import attrs_of, dates_of
-from s2l3a_xr._open import months_to_keep, take_settled, with_flags
+from s2l3a_xr._open import take_settled, with_flags
 from s2l3a_xr._product import BANDS, QUANTIFICATION, Band, band_names, resolve_bands
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._request import Request, make_request

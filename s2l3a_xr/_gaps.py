@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from s2l3a_xr._aoi import Aoi
-from s2l3a_xr._cells import Cell
+from s2l3a_xr._cells import MISSING, Cell
 from s2l3a_xr._cover import Cover, uncovered
 from s2l3a_xr._product import resolve_bands
 from s2l3a_xr._selection import Month, month_text
@@ -40,29 +41,31 @@ def missing_files(cells: Sequence[Cell], bands: Sequence[str]) -> list[str]:
     ]
 
 
-def months_without(band: str, cells: Sequence[Cell], bands: Sequence[str]) -> list[Month]:
-    """Name months that have files, but none of a band.
+def judged_alone(cells: Sequence[Cell], bands: Sequence[str]) -> list[Cell]:
+    """Count files as missing whose pixels FLG can't judge, and FLG that has none to judge.
 
     Parameters
     ----------
-    band : str
-        Native name.
     cells : sequence of Cell
         Tiles and months.
     bands : sequence of str
-        Their bands, by whatever name.
+        Their bands, by whatever name; without FLG nothing is known of it, and all counts.
 
     Returns
     -------
-    list of Month
-        In no order; none where nobody asked for the band, so that it is not known.
+    list of Cell
+        The same, some with other status.
     """
     names = [layer.native for layer in resolve_bands(bands)]
-    if band not in names:
-        return []
-    number = names.index(band)
-    there = {cell.month for cell in cells if any(cell.has)}
-    return list(there - {cell.month for cell in cells if cell.has[number]})
+    if "FLG" not in names or len(names) == 1:
+        return list(cells)
+    flag = names.index("FLG")
+    return [
+        cell
+        if cell.has[flag] and sum(cell.has) > 1
+        else replace(cell, status=(MISSING,) * len(names))
+        for cell in cells
+    ]
 
 
 def other_tiles(cells: Sequence[Cell], chosen: Collection[str]) -> list[str]:
@@ -106,25 +109,22 @@ def tell_lacks(cells: Sequence[Cell], bands: Sequence[str], aoi: Aoi, cover: Cov
     by_month: dict[Month, list[Cell]] = defaultdict(list)
     for cell in cells:
         by_month[cell.month].append(cell)
+    partial = {
+        month: its
+        for month, its in by_month.items()
+        if any(any(cell.has) for cell in its) and not all(all(cell.has) for cell in its)
+    }
+    tiles = [tile_named(name) for name in sorted({cell.tile for cell in cells})]
     lacks = []
-    for month, its in by_month.items():
-        if any(any(cell.has) for cell in its) and not all(all(cell.has) for cell in its):
-            shares = _lacking_shares(its, aoi)
-            worst = max(shares)
-            if worst > cover.uncovered + _ROUNDING:
-                band = f"{bands[shares.index(worst)]} of " if min(shares) < worst else ""
-                lacks.append((worst, f"{band}{month_text(month)}"))
+    for month, its in partial.items():
+        groups = [{c.tile for c in its if c.has[number]} for number in range(len(bands))]
+        shares = uncovered(aoi, tiles, groups)
+        worst = max(shares)
+        if worst > cover.uncovered + _ROUNDING:
+            band = f"{bands[shares.index(worst)]} of " if min(shares) < worst else ""
+            lacks.append((worst, f"{band}{month_text(month)}"))
     if not lacks:
         return ""
     share, where = max(lacks)
     others = f" (no more than that in {len(lacks) - 1} other months)" if len(lacks) > 1 else ""
     return f"{share:.1%} of the area is nodata in {where}{others}"
-
-
-def _lacking_shares(cells: Sequence[Cell], aoi: Aoi) -> list[float]:
-    """Share of the area without a file, by band."""
-    bands = zip(*(cell.has for cell in cells), strict=True)
-    return [
-        uncovered(aoi, [tile_named(c.tile) for c, has in zip(cells, band, strict=True) if has])
-        for band in bands
-    ]

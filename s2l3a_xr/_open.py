@@ -13,23 +13,21 @@ import xarray as xr
 from s2l3a_xr._aoi import AoiLike
 from s2l3a_xr._errors import (
     AoiWarning,
-    MissingError,
-    MissingWarning,
     SelectionError,
     warn_user,
 )
 from s2l3a_xr._flags import FlagEncoding, Mask, check_encoding, check_share, read_classes
-from s2l3a_xr._gaps import missing_files, months_without, tell_lacks
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
+from s2l3a_xr._kept import months_to_keep
 from s2l3a_xr._labels import label_request
 from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._quality import clear_request
 from s2l3a_xr._request import make_request
 from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
-from s2l3a_xr._selection import Month, Numbers, spans_text
+from s2l3a_xr._selection import Numbers
 from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._target import (
     GeoBoxLike,
@@ -42,7 +40,6 @@ from s2l3a_xr._target import (
     label_like,
     lay_grid,
 )
-from s2l3a_xr._texts import redact
 from s2l3a_xr._transport import Transport
 
 _FEW_PX = 2**16
@@ -310,75 +307,6 @@ def take_settled(inventory: Inventory | str | os.PathLike[str], **asked: object)
         msg = f"inventory=… settles {', '.join(named)} already; ask search_l3a for it instead."
         raise SelectionError(msg)
     return inventory if isinstance(inventory, Inventory) else Inventory.load(inventory)
-
-
-def months_to_keep(inventory: Inventory, missing: str, *, judged: bool = False) -> list[Month]:
-    """Apply the policy on what the archive has not got.
-
-    Parameters
-    ----------
-    inventory : Inventory
-        What there is.
-    missing : {"warn", "keep", "raise"}
-        The policy.
-    judged : bool, default False
-        Whether months without FLG have nothing, since all is masked by it.
-
-    Returns
-    -------
-    list of Month
-        Months of the result.
-
-    Raises
-    ------
-    MissingError
-        Nothing is there, or something is not and that is an error.
-    """
-    empty = set(inventory.missing_months)
-    unjudged = set(months_without("FLG", inventory.cells, inventory.bands)) if judged else set()
-    if inventory.available < len(inventory) and missing != "keep":
-        text = (
-            f"the archive has {inventory.available} of {len(inventory)} files: {_gaps(inventory)}"
-        )
-        where = redact(inventory.archive_url)
-        if not inventory.available:
-            asked = f"bands {', '.join(inventory.bands)} of {', '.join(inventory.tiles)}"
-            msg = (
-                f"{text} ({asked} in {where}). Ask for other bands or "
-                "months, or print search_l3a(…) of them to see what there is."
-            )
-            raise MissingError(msg, url=inventory.archive_url)
-        if unjudged and {*inventory.months} == empty | unjudged:
-            msg = (
-                f"{text} (in {where}). FLG, by which mask= and max_masked= judge, is there in no "
-                "month; leave them out. A mirror has the masks that were asked for by name: "
-                "bands=[…, 'FLG']."
-            )
-            raise MissingError(msg, url=inventory.archive_url)
-        if missing == "raise":
-            msg = f"{text} (in {where}). missing='warn' leaves empty months out and goes on."
-            raise MissingError(msg, url=inventory.archive_url)
-        told = [f"{text}."]
-        if empty:
-            told.append("Empty months are left out.")
-        if unjudged:
-            months = spans_text(sorted(unjudged))
-            told.append(f"Months without FLG to judge by are left out: {months}.")
-        warn_user(" ".join(told), MissingWarning)
-    gone = empty | unjudged
-    return [month for month in inventory.months if missing == "keep" or month not in gone]
-
-
-def _gaps(inventory: Inventory) -> str:
-    empty = inventory.missing_months
-    told = [f"nothing in {spans_text(empty)}"] if empty else []
-    partial = missing_files(inventory.cells, inventory.bands)
-    if partial:
-        where = "in other months " if empty else ""
-        told.append(f"{where}{len(partial)} missing, first {partial[0]}")
-        facts = inventory.cells, inventory.bands, inventory.aoi, inventory.cover
-        told.append(tell_lacks(*facts))
-    return "; ".join(filter(None, told))
 
 
 def _area_in_pixels(inventory: Inventory, grid: Grid, *, all_touched: bool) -> bytes:

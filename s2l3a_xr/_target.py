@@ -21,7 +21,6 @@ from s2l3a_xr._grid import Grid, grid_around, outline
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._kernels import KERNELS
 from s2l3a_xr._product import Band, resolve_bands
-from s2l3a_xr._tiles import tile_named
 
 Resampling: TypeAlias = "str | Mapping[str, str]"
 """One kernel, or one per band; ``"*"`` names all others."""
@@ -229,8 +228,7 @@ def lay_grid(inventory: Inventory, crs: object, resolution: float | None) -> Gri
         return native
     text = native.crs if crs is None else crs_text(crs)
     step = _in_units(text, resolution, native.resolution)
-    names = sorted({cell.tile for cell in inventory.cells})
-    return grid_around(inventory.aoi, [tile_named(name) for name in names], step, text)
+    return grid_around(inventory.aoi, inventory.cover.tiles, step, text)
 
 
 def _check_resolution(resolution: Any, rule: str) -> None:  # noqa: ANN401 - checked here

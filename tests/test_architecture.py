@@ -45,6 +45,7 @@ STAGES = (
     "_map",
     "_sizes",
     "_inventory",
+    "_kept",
     "_tables",
     "_discover",
     "_tiff",

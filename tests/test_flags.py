@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import xarray as xr
 
 from s2l3a_xr import (
@@ -279,7 +282,7 @@ def partly_judged(tmp_path, lay_file):
 def test_a_month_without_flg_is_left_out_and_told(partly_judged, wish):
     area = _pixels_of_upc(1000, 1000, 2)
     asked = {"time": "2021-03/2021-04", **partly_judged, **wish}
-    told = r"FLG of 32UPC in 2021-04; .* Months without FLG to judge by are left out: 2021-04\.$"
+    told = r"FLG of 32UPC in 2021-04\. Months without FLG to judge by are left out: 2021-04\.$"
     with pytest.warns(MissingWarning, match=told):
         da = open_l3a(area, **asked)
     assert da["time"].dt.month.values.tolist() == [3]
@@ -294,11 +297,35 @@ def test_a_month_without_flg_is_nodata_where_it_is_to_be_kept(partly_judged):
     assert [np.unique(month).tolist() for month in da] == [[1234], [-10000]]
 
 
+def test_flg_and_bands_of_other_tiles_do_not_judge_each_other(tmp_path, lay_file):
+    """In May one tile has B4 and the other FLG; in June the second has both."""
+    for month in (3, 5):
+        lay_file(tmp_path, np.full((600, 1380), 7, np.int16), at=(5000, 9600), month=month)
+    east = {"tile": "32UQC", "at": (5000, 0)}
+    for month in (3, 6):
+        lay_file(tmp_path, np.full((600, 1380), 8, np.int16), month=month, **east)
+    clear = np.full((600, 1380), 4, np.uint8)
+    lay_file(tmp_path, clear, at=(5000, 9600), band="FLG", resolution_m=10)
+    for month in (3, 5, 6):
+        lay_file(tmp_path, clear, month=month, band="FLG", resolution_m=10, **east)
+    area = gpd.GeoSeries([shapely.box(697_000, 5_745_000, 712_000, 5_746_000)], crs="EPSG:32632")
+    asked = {"time": "2021-03/2021-06", "bands": "B4", "mask": "cloud"}
+    archive = tmp_path / "S2_L3A_WASP" / "files"
+    told = (
+        r"nothing in 2021-04; .* (\S+)% of the area is nodata in 2021-06\. .*left out: 2021-05\.$"
+    )
+    with pytest.warns(MissingWarning, match=told) as record:
+        da = open_l3a(area, archive=archive, **asked)
+    assert da["time"].dt.month.values.tolist() == [3, 6]
+    share = float(re.search(told, str(record[0].message))[1]) / 100
+    assert float((da[1] == -10000).mean()) == pytest.approx(share, abs=2e-3)
+
+
 def test_where_no_month_has_flg_it_is_an_error(partly_judged):
     area = _pixels_of_upc(1000, 1000, 2)
     asked = {"time": "2021-04", **partly_judged}
     for ask in (open_l3a, extract_l3a):
-        with pytest.raises(MissingError, match=r"is there in no month; leave them out.*'FLG'"):
+        with pytest.raises(MissingError, match=r"judge by FLG, which no product has.*'FLG'"):
             ask(area, mask="cloud", **asked)
     assert (open_l3a(area, **asked) == 1234).all()
 

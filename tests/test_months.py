@@ -137,6 +137,29 @@ def test_months_opened_one_by_one_lie_on_one_grid(server, months, place):
     assert alone.rio.crs == together.rio.crs == "EPSG:32632"
 
 
+@pytest.mark.filterwarnings("ignore::s2l3a_xr.MissingWarning")
+@pytest.mark.parametrize("options", [{}, {"resolution": 40}, {"resolution": 100}])
+def test_the_lattice_does_not_follow_the_months(site, lay, options):
+    """Corners of tiles are multiples of 60 m: of 40 and 100 m pixels each would have its own."""
+    lay("32UPC", 3)
+    lay("32UQC", 5)
+    together = open_area(site, IN_BOTH, **options)
+    for month in ("2021-03", "2021-05"):
+        alone = open_area(site, IN_BOTH, time=month, **options)
+        xr.testing.assert_equal(alone, together.sel(time=alone["time"]))
+
+
+@pytest.mark.filterwarnings("ignore::s2l3a_xr.MissingWarning")
+def test_one_zone_for_an_area_that_two_have_whatever_months_are_asked_for(server):
+    """32UQC lacks July, which is then made of 33UUT."""
+    area, options = (12.20, 51.94, 12.24, 51.96), {"bands": "B6", "archive": server.url}
+    together = open_l3a(area, time="2021-03/2021-10", **options)
+    for month in range(3, 11):
+        alone = open_l3a(area, years=2021, months=month, **options)
+        xr.testing.assert_equal(alone, together.sel(time=alone["time"]))
+        assert alone.rio.crs == together.rio.crs
+
+
 def test_a_tile_stands_in_for_one_that_lacks_the_month(site, lay):
     lay("32UPC", 3, 5)
     lay("32UQC", 4)
