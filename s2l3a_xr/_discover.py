@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 from s2l3a_xr._aoi import COVERAGE, Aoi
 from s2l3a_xr._archive import Archive, Catalogue, FolderArchive, Listed, Origin, newest
 from s2l3a_xr._cells import AVAILABLE, GONE, MISSING, UNVERIFIED, Cell
 from s2l3a_xr._cover import Cover, least_cover
 from s2l3a_xr._dated import in_either_layout
-from s2l3a_xr._errors import MissingError, MissingWarning, SelectionError, warn_user
+from s2l3a_xr._errors import (
+    ArchiveError,
+    MissingError,
+    MissingWarning,
+    ReadError,
+    SelectionError,
+    warn_user,
+)
 from s2l3a_xr._grid import grid_around, home_crs
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._listing import EmptyFolderError
 from s2l3a_xr._loop import gather
-from s2l3a_xr._product import Band, Product
+from s2l3a_xr._product import BANDS, Band, Product
 from s2l3a_xr._selection import Month, Selection, month_text
 from s2l3a_xr._stac import ItemArchive
 from s2l3a_xr._texts import redact
@@ -121,8 +129,7 @@ async def _take(
         month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)
         for month in asked
     }
-    # Masks come in both sizes: they follow the reflectances.
-    resolution = min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
+    resolution = _mask_resolution(layers)
 
     async def list_files(tiles: dict[Month, tuple[Tile, ...]]) -> dict[Product, dict[str, Listed]]:
         pairs = {(tile.name, month) for month in tiles for tile in tiles[month]}
@@ -160,6 +167,51 @@ async def _take(
         origin=archive.origin if isinstance(archive, ItemArchive) else Origin(),
         when=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
+
+
+async def look_for_flags(session: Session, inventory: Inventory) -> Inventory:
+    """Find out where FLG is there, for an inventory that was not asked for it.
+
+    Parameters
+    ----------
+    session : Session
+        This process's connections.
+    inventory : Inventory
+        Of an archive whose places follow from names.
+
+    Returns
+    -------
+    Inventory
+        With FLG; the same where it has it, or nobody can tell before it is read.
+    """
+    layer, products = BANDS["FLG"], {cell.product for cell in inventory.cells if cell.product}
+    has_urls = any(url for cell in inventory.cells for url in cell.urls)
+    if layer in inventory.layers or has_urls or len(products) > _LISTED_PRODUCTS:
+        return inventory
+    archive = FolderArchive(url=inventory.archive_url)
+    try:
+        listed = await _list_files(
+            session, archive, sorted(products), [layer], _mask_resolution(inventory.layers)
+        )
+    except (ArchiveError, ReadError):  # a server may have files and no listings
+        return inventory
+    cells = []
+    for cell in inventory.cells:
+        flag = _cell(cell.tile, cell.month, cell.product, listed, [layer])
+        status = (MISSING,) if cell.product and not any(flag.has) else flag.status
+        sizes, urls = cell.sizes + flag.sizes, (*cell.urls, "")
+        cells.append(replace(cell, status=cell.status + status, sizes=sizes, urls=urls))
+    return replace(
+        inventory,
+        bands=(*inventory.bands, layer.native),
+        layers=(*inventory.layers, layer),
+        cells=tuple(cells),
+    )
+
+
+def _mask_resolution(layers: Sequence[Band]) -> int:
+    """Masks come in both sizes: they follow the reflectances."""
+    return min((layer.resolution_m for layer in layers if not layer.is_mask), default=10)
 
 
 async def _all_years(

@@ -26,7 +26,7 @@ from s2l3a_xr._help import knows_keywords
 from s2l3a_xr._inventory import Inventory
 from s2l3a_xr._kept import months_to_keep
 from s2l3a_xr._labels import attrs_of, dates_of
-from s2l3a_xr._open import take_settled, with_flags
+from s2l3a_xr._open import find_flags, take_settled, with_flags
 from s2l3a_xr._product import BANDS, QUANTIFICATION, Band, band_names, resolve_bands
 from s2l3a_xr._progress import run_counted
 from s2l3a_xr._request import Request, make_request
@@ -169,6 +169,7 @@ def extract_l3a(  # noqa: PLR0913 - one keyword for each thing that users may wa
         inventory = take_settled(
             inventory, years=years, months=months, time=time, archive=archive, bands=bands
         )
+        inventory = find_flags(inventory, settings) if hidden else inventory
         # A catalogue whose files lie anywhere must be asked for FLG if it is to mask.
         others = tuple(name for name in inventory.bands if name not in _FLAGS)
         wanted = others if hidden and others else inventory.bands

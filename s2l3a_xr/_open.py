@@ -11,6 +11,7 @@ import shapely
 import xarray as xr
 
 from s2l3a_xr._aoi import AoiLike
+from s2l3a_xr._discover import look_for_flags
 from s2l3a_xr._errors import (
     AoiWarning,
     SelectionError,
@@ -40,7 +41,7 @@ from s2l3a_xr._target import (
     label_like,
     lay_grid,
 )
-from s2l3a_xr._transport import Transport
+from s2l3a_xr._transport import Transport, run_with_session
 
 _FEW_PX = 2**16
 """Grids up to this size are looked at: whether any pixel is left."""
@@ -223,6 +224,8 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
             years=years, months=months, time=time, archive=archive, verify=verify,
             bands=with_flags(names) if needs_flags else names, transport=settings,
         )  # fmt: skip
+    elif needs_flags:
+        inventory = find_flags(inventory, settings)
     kept = months_to_keep(inventory, missing, judged=needs_flags)
     if grid is None:
         grid = lay_grid(inventory, crs, resolution)
@@ -269,6 +272,24 @@ def with_flags(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     has = any(layer.native == "FLG" for layer in resolve_bands(names))
     return names if has else (*names, "FLG")
+
+
+def find_flags(inventory: Inventory, transport: Transport) -> Inventory:
+    """Find out where FLG is there, for an inventory that was not asked for it.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        As found, or loaded.
+    transport : Transport
+        How the network is used.
+
+    Returns
+    -------
+    Inventory
+        With FLG, where listings tell.
+    """
+    return run_with_session(transport, lambda session: look_for_flags(session, inventory))
 
 
 def _check_options(aoi: object, inventory: object, missing: str) -> None:

@@ -71,9 +71,7 @@ def quality(da: xr.DataArray, *, approximate: bool = False) -> pd.DataFrame:
         A mask can't be read.
     """
     part = find_part(da)
-    if approximate:
-        part = _coarser(part)
-    sums, _ = _tally(part, _LAYERS)
+    sums, _ = (_tally_coarser if approximate else _tally)(part, _LAYERS)
     table = _shares(sums)
     weighed = sums["weighed"].where(sums["weighed"] > 0)
     table["pixels"] = sums["pixels"]
@@ -99,6 +97,20 @@ def _coarser(part: Part) -> Part:
     if ground_m(request.grid) >= _COARSE_M:
         return replace(part, request=request)
     return replace(part, request=request, rows=part.rows[::2], columns=part.columns[::2])
+
+
+def _tally_coarser(
+    part: Part, layers: Sequence[str], shown: Part | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Count as `_tally` does, with the coarser masks where they are there."""
+    coarser = _coarser(part)
+    try:
+        return _tally(coarser, layers, shown)
+    except GoneError:
+        if coarser.request.native_m == part.request.native_m:
+            raise
+    # A mirror has the masks in the size of its bands.
+    return _tally(replace(coarser, request=part.request), layers, shown)
 
 
 def _shares(sums: pd.DataFrame) -> pd.DataFrame:
@@ -242,7 +254,7 @@ def find_unclear(part: Part, shown: Part) -> Unclear:
     Unclear
         Shares of all, and which of those that are shown (to a pixel of 20 m).
     """
-    sums, flags = _tally(_coarser(part), ("FLG",), shown)
+    sums, flags = _tally_coarser(part, ("FLG",), shown)
     table = hiding_table((0, *_USUAL), part.request.flag_encoding)
     return Unclear(shares=np.asarray(masked_share(_shares(sums))), hidden=table[flags])
 

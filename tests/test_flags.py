@@ -330,6 +330,22 @@ def test_where_no_month_has_flg_it_is_an_error(partly_judged):
     assert (open_l3a(area, **asked) == 1234).all()
 
 
+@pytest.mark.parametrize("time", ["2021-03/2021-04", "2021-04"])
+def test_an_inventory_that_was_not_asked_for_flg_is_no_way_round(partly_judged, time, tmp_path):
+    found = search_l3a(_pixels_of_upc(1000, 1000, 2), time=time, **partly_judged)
+    for inventory in (found, found.save(tmp_path / "found.json")):
+        if time == "2021-04":
+            for ask in (open_l3a, lambda **o: extract_l3a(_pixels_of_upc(1000, 1000, 1), **o)):
+                with pytest.raises(MissingError, match="judge by FLG, which no product has"):
+                    ask(inventory=inventory, mask="cloud")
+            continue
+        with pytest.warns(MissingWarning, match=r"left out: 2021-04\."):
+            da = open_l3a(inventory=inventory, mask="cloud")
+        assert da["time"].dt.month.values.tolist() == [3]
+        assert da["band"].values.tolist() == ["B4"]
+        assert (da == 1234).all()
+
+
 def test_the_mean_of_a_field_leaves_months_without_flg_out(partly_judged):
     asked = {"time": "2021-03/2021-04", "mask": "cloud", **partly_judged}
     with pytest.warns(MissingWarning, match="Months without FLG"):

@@ -13,7 +13,15 @@ import rasterio
 import rasterio.mask
 import shapely
 
-from s2l3a_xr import GoneError, MaskedWarning, MissingWarning, SelectionError, open_l3a
+from s2l3a_xr import (
+    GoneError,
+    MaskedWarning,
+    MissingWarning,
+    SelectionError,
+    open_l3a,
+    save_archive,
+    search_l3a,
+)
 from s2l3a_xr._sample import SAMPLE_AOI, Fault
 
 CLASSES = ["nodata", "cloud", "snow", "water", "land"]
@@ -241,3 +249,16 @@ def test_quality_on_a_cluster(da, table):
         pd.testing.assert_frame_equal(da.l3a.quality(), table)
         seen = client.run(lambda: "s2l3a_xr._quality" in __import__("sys").modules)
         assert any(seen.values())
+
+
+def test_a_mirror_with_masks_of_one_size_is_enough(server, tmp_path):
+    asked = {"time": "2021-04", "bands": ["B2", "B3", "B4"]}
+    masks = {"bands": [*asked["bands"], "FLG", "WGT", "DTS"]}
+    found = search_l3a(SAMPLE_AOI, archive=server.url, **asked | masks)
+    save_archive(found, tmp_path / "mirror", progress=False)
+    da = open_l3a(SAMPLE_AOI, archive=tmp_path / "mirror", **asked)
+    exact, rough = da.l3a.quality(), da.l3a.quality(approximate=True)
+    pd.testing.assert_frame_equal(rough[["cloud", "land"]], exact[["cloud", "land"]], atol=5e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        da.l3a.quicklook(tmp_path / "month.png")
