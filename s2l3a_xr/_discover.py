@@ -47,6 +47,7 @@ async def take_inventory(
     layers: tuple[Band, ...],
     *,
     verify: bool | str = "auto",
+    zone: str | None = None,
 ) -> Inventory:
     """Ask the archive for everything that a request needs.
 
@@ -66,6 +67,8 @@ async def take_inventory(
         The same, resolved.
     verify : bool or "auto", default "auto"
         Whether all product folders are listed; "auto" lists them while they are few.
+    zone : str, optional
+        CRS of the zone whose tiles are wanted, if they have as much of the area as others.
 
     Returns
     -------
@@ -84,12 +87,12 @@ async def take_inventory(
     if verify not in {True, False, "auto"}:
         msg = f"verify={verify!r} must be True, False or 'auto'."
         raise SelectionError(msg)
-    candidates = tiles_over(aoi)
+    tiles_over(aoi)  # an area that has none asks nobody
     if isinstance(archive, Catalogue):
         archive = await archive.survey(session, aoi, selection.listed)
 
     async def take(archive: Archive) -> Inventory:
-        return await _take(session, archive, aoi, candidates, selection, bands, layers, verify)
+        return await _take(session, archive, aoi, selection, bands, layers, verify, zone)
 
     return await in_either_layout(session, archive, take)
 
@@ -98,12 +101,13 @@ async def _take(
     session: Session,
     archive: Archive,
     aoi: Aoi,
-    candidates: Sequence[Tile],
     selection: Selection,
     bands: tuple[str, ...],
     layers: tuple[Band, ...],
     verify: bool | str,
+    zone: str | None,
 ) -> Inventory:
+    candidates = tiles_over(aoi)
     there = {} if selection.years else await _all_years(session, archive, candidates)
     asked: Sequence[Month] = selection.within(
         selection.years or tuple(sorted({year for years in there.values() for year in years}))
@@ -123,7 +127,7 @@ async def _take(
         msg = await _explain_nothing(session, archive, aoi, candidates, asked, set(chosen))
         raise MissingError(msg, url=archive.url)
     asked = selection.among(asked, (month for _, month in products))
-    cover, offered = _cover_years(aoi, candidates, known)
+    cover, offered = _cover_years(aoi, candidates, known, zone)
     home = home_crs(aoi, cover.tiles)
     by_month = {
         month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)
@@ -267,7 +271,10 @@ async def _explain_nothing(
 
 
 def _cover_years(
-    aoi: Aoi, candidates: Sequence[Tile], known: Mapping[tuple[str, Month], Product]
+    aoi: Aoi,
+    candidates: Sequence[Tile],
+    known: Mapping[tuple[str, Month], Product],
+    zone: str | None,
 ) -> tuple[Cover, list[Tile]]:
     """Choose tiles for all months, among those that have any.
 
@@ -279,7 +286,8 @@ def _cover_years(
         tile.name: sum((tile.name, month) not in known for month in months) for tile in candidates
     }
     offered = [tile for tile in candidates if gaps[tile.name] < len(months)]
-    return _fewest_zones(aoi, offered, gaps), offered
+    has_zone = any(tile.crs == zone for tile in offered)
+    return _fewest_zones(aoi, offered, gaps, zone if has_zone else None), offered
 
 
 def _tiles_of_month(

@@ -238,6 +238,8 @@ def what_helps(exc: OSError, place: object) -> str:
         return "make room, or choose a folder on another disk"
     if exc.errno == errno.ENAMETOOLONG or getattr(exc, "winerror", None) == _TOO_LONG:
         return "choose a folder with a shorter path"
+    if isinstance(exc, IsADirectoryError):
+        return "a folder has that name: remove it, or choose another folder"
     # Windows lets nobody replace what a program holds open.
     if isinstance(exc, PermissionError) and isinstance(place, Path) and place.is_file():
         return "close it in other programs (a GIS, eCognition), or see who may write there"

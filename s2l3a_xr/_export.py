@@ -145,7 +145,8 @@ def to_geotiff(
             warn_user(
                 f"{len(empty)} of {len(jobs)} files hold nodata alone: "
                 f"{', '.join(empty[:_MOST_NAMED])}{', …' if len(empty) > _MOST_NAMED else ''}; "
-                "see whether the area lies where the archive has pixels.",
+                "the archive lacks the month there, or the area lies where it has no pixels; "
+                "search_l3a(…) says which.",
                 MissingWarning,
             )
     for job in jobs:

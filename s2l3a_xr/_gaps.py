@@ -13,7 +13,8 @@ from s2l3a_xr._product import resolve_bands
 from s2l3a_xr._selection import Month, month_text
 from s2l3a_xr._tiles import tile_named
 
-_ROUNDING = 1e-4
+_ROUNDING = 5e-4
+"""A tenth of a percent is the least that is told."""
 
 
 def missing_files(cells: Sequence[Cell], bands: Sequence[str]) -> list[str]:
@@ -126,5 +127,5 @@ def tell_lacks(cells: Sequence[Cell], bands: Sequence[str], aoi: Aoi, cover: Cov
     if not lacks:
         return ""
     share, where = max(lacks)
-    others = f" (no more than that in {len(lacks) - 1} other months)" if len(lacks) > 1 else ""
+    others = f" (and no more than that in other months: {len(lacks) - 1})" if lacks[1:] else ""
     return f"{share:.1%} of the area is nodata in {where}{others}"

@@ -19,6 +19,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
+from s2l3a_xr._own import MEMBER, has_head
 from s2l3a_xr._paths import take_path
 
 LONLAT = "EPSG:4326"
@@ -85,6 +86,11 @@ def to_series(aoi: object) -> gpd.GeoSeries:
         return _read_bounds(aoi)
     if isinstance(aoi, _GeoInterface):
         return _read_mapping(aoi.__geo_interface__)
+    if hasattr(aoi, "to_geodataframe"):
+        msg = (
+            f"an AOI can't be an {type(aoi).__name__}; give it as inventory=…, in the AOI's place."
+        )
+        raise AoiError(msg)
     msg = (
         f"an AOI can't be a {type(aoi).__name__}; give a path, a GeoDataFrame, a GeoSeries, a "
         "shapely geometry, a GeoJSON mapping or (minx, miny, maxx, maxy) in lon/lat."
@@ -148,7 +154,9 @@ def _data_sources(file: Path) -> list[str]:
     if file.suffix.lower() != ".zip":
         if file.is_file():
             with file.open("rb") as opened:
-                _refuse_pointer(opened.read(_BEGINNING_BYTES), file)
+                beginning = opened.read(_BEGINNING_BYTES)
+            _refuse_pointer(beginning, file)
+            _refuse_own(beginning, file)
         return [str(file.absolute())]  # a name such as PG:x is none of a database then
     with ZipFile(file) as packed:
         names = [Path(name) for name in packed.namelist()]
@@ -166,6 +174,16 @@ def _refuse_pointer(beginning: bytes, file: Path) -> None:
             "an AOI is read from a file that holds it: export it as GeoJSON or GPKG first."
         )
         raise AoiError(msg)
+
+
+def _refuse_own(beginning: bytes, file: Path) -> None:
+    """Refuse footprints of tiles that would be taken for an area."""
+    if f'"{MEMBER}"'.encode() not in beginning:
+        return
+    for kind, use in (("inventory", "inventory=…"), ("request", 'xarray\'s engine="s2l3a"')):
+        if has_head(file, f"{MEMBER} {kind}"):
+            msg = f"{file} is no area but a saved {kind}; open it with {use}."
+            raise AoiError(msg)
 
 
 def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:

@@ -246,10 +246,10 @@ def _what_differs(file: Any, raster: Raster) -> str:  # noqa: ANN401 - rasterio 
     """Name what a file's place and type have that they should not; nothing where they are right."""
     corner = (raster.transform.c, raster.transform.f)
     pairs = {
+        "CRS": (file.crs, rasterio.CRS.from_wkt(raster.crs)),
         "columns and rows": ((file.width, file.height), (raster.width, raster.height)),
         "corner": ((file.transform.c, file.transform.f), corner),
         "transform": (tuple(file.transform), tuple(raster.transform)),
-        "CRS": (file.crs, rasterio.CRS.from_wkt(raster.crs)),
         "dtype": (file.dtypes[0], raster.dtype),
         "nodata": (file.nodata, raster.nodata),
     }

@@ -30,7 +30,10 @@ _WRITTEN = 2**32
 
 _HALF = re.compile(r".*\.[0-9a-f]{32}\.partial")
 _ABOUT = frozenset({".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json"})
+_OF_SYSTEMS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*", re.ASCII)
+_ORPHAN = re.compile(r"\d+(\.\d+)+", re.ASCII)
+"""A chunk whose array is gone: replacing a store on a server was interrupted."""
 _MOST_NAMED = 3
 
 
@@ -238,7 +241,8 @@ def find_journal(place: Place, made_of: Mapping[str, Any], *, overwrite: bool) -
         return None
     msg = (
         f"{place} is there already and was made of something else: {'; '.join(differing)}; pass "
-        "overwrite=True (--overwrite) to replace it, or write to another place."
+        "overwrite=True (--overwrite) to replace all of it, or write to another place; months are "
+        "not added to a store, ask for all of them at once."
     )
     raise ExportError(msg)
 
@@ -251,7 +255,13 @@ def _check_free(place: Place, folder: Path | None) -> None:
     if not folder.is_dir() or not all(
         is_half(path) or path.name == ".zattrs" for path in folder.iterdir()
     ):
-        msg = f"{place} is there already and is no Zarr store; write to another place."
+        is_newer = (folder / "zarr.json").exists()
+        what = (
+            "a Zarr store of format 3, which to_zarr does not write"
+            if is_newer
+            else "no Zarr store"
+        )
+        msg = f"{place} is there already and is {what}; write to another place."
         raise ExportError(msg)
 
 
@@ -267,10 +277,10 @@ def _check_alone(place: Place) -> None:
 
 
 def _others(names: Iterable[str]) -> list[str]:
-    """Choose what is neither metadata nor a chunk below an array."""
+    """Choose what is neither metadata nor a chunk of an array."""
     names = sorted(names)
-    files = {name: name.rpartition("/")[::2] for name in names}
-    arrays = {folder for folder, last in files.values() if last in {".zarray", "zarr.json"}}
+    splits = {name: name.rpartition("/") for name in names}
+    arrays = {folder for folder, _, last in splits.values() if last in {".zarray", "zarr.json"}}
 
     def is_chunk(name: str) -> bool:
         parts = name.split("/")
@@ -281,8 +291,11 @@ def _others(names: Iterable[str]) -> list[str]:
 
     return [
         name
-        for name, (_, last) in files.items()
-        if last not in _ABOUT and not _HALF.fullmatch(last) and not is_chunk(name)
+        for name, (_, _, last) in splits.items()
+        if last not in _ABOUT | _OF_SYSTEMS
+        and not _HALF.fullmatch(last)
+        and not _ORPHAN.fullmatch(last)
+        and not is_chunk(name)
     ]
 
 

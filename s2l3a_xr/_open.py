@@ -27,7 +27,7 @@ from s2l3a_xr._mosaic import inside, to_pixels
 from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._quality import clear_request
 from s2l3a_xr._request import make_request
-from s2l3a_xr._search import DEFAULT_BANDS, search_l3a
+from s2l3a_xr._search import DEFAULT_BANDS, find_inventory
 from s2l3a_xr._selection import Numbers
 from s2l3a_xr._stac import ArchiveLike
 from s2l3a_xr._target import (
@@ -36,6 +36,7 @@ from s2l3a_xr._target import (
     area_of,
     check_overlap,
     check_wishes,
+    crs_text,
     given_grid,
     kernels_for,
     label_like,
@@ -219,10 +220,11 @@ def open_l3a(  # noqa: PLR0913 - one keyword for each thing that users may want 
     settings = transport or Transport()
     needs_flags = bool(hidden) or max_masked is not None
     if inventory is None:
-        inventory = search_l3a(
+        inventory = find_inventory(
             aoi,
             years=years, months=months, time=time, archive=archive, verify=verify,
             bands=with_flags(names) if needs_flags else names, transport=settings,
+            zone=grid.crs if grid is not None else None if crs is None else crs_text(crs),
         )  # fmt: skip
     elif needs_flags:
         inventory = find_flags(inventory, settings)

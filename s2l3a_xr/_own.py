@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,32 +15,41 @@ from s2l3a_xr._paths import take_path
 MEMBER = "s2l3a_xr"
 """Where the head stands in a GeoJSON, and in a Parquet file's metadata."""
 
-_HEAD_BYTES = 4096
-_STORES = (("zarr.json",), (".zgroup",), (".zarray",), (".zmetadata",), ("snapshots", "manifests"))
+_STORES = (
+    ("zarr.json",),
+    (".zgroup",),
+    (".zarray",),
+    (".zmetadata",),
+    ("snapshots", "transactions"),
+)
 """What is in Zarr stores, and in Icechunk's."""
 
 _FILES = frozenset({".tif", ".tiff"})
 
 
 def has_head(path: Path, form: str) -> bool:
-    """Tell whether a GeoJSON begins as those of this package do.
+    """Tell whether a GeoJSON says that it is one of this package's.
 
     Parameters
     ----------
     path : Path
         The file.
     form : str
-        What its head must say that it is, such as ``s2l3a_xr inventory``.
+        What it must say that it is, such as ``s2l3a_xr inventory``.
 
     Returns
     -------
     bool
         True for one that was laid out anew, too.
+
+    Raises
+    ------
+    OSError, RecursionError, ValueError
+        It can't be read, or is no JSON.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    begin = rf'"{MEMBER}"\s*:\s*\{{\s*"format"\s*:\s*"{re.escape(form)}"'
-    return re.search(begin.encode(), head) is not None
+    document = json.loads(path.read_bytes())
+    head = document.get(MEMBER) if isinstance(document, dict) else None
+    return isinstance(head, dict) and head.get("format") == form
 
 
 def check_own(target: Path, is_own: Callable[[Path], bool], what: str) -> None:

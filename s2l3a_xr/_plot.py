@@ -21,11 +21,15 @@ from shapely.geometry.base import BaseGeometry
 from s2l3a_xr._disk import make_folder, whole_file
 from s2l3a_xr._errors import ExportError, MissingWarning, ReadError, SelectionError, warn_user
 from s2l3a_xr._masks import Part, find_part
+from s2l3a_xr._own import check_own
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._picture import Picture, Stretch, check_picture, colour_table, paint
 from s2l3a_xr._quality import Unclear, find_unclear
 
 PANEL_PX = 480
+_MARK = b"s2l3a_xr quicklook"
+"""In the head of pictures, by which they are known."""
+_HEAD_BYTES = 1024
 _PANEL_INCHES = 3.0
 _DPI = (150, 1200)
 _NO_DATA_GREY = "0.85"
@@ -263,7 +267,7 @@ def quicklook(
     da : xarray.DataArray
         As `open_l3a` gives it, with ``native_name`` and ``time`` coordinates.
     path : str or path
-        PNG to be written, in place of an older one; it must end in ``.png``.
+        PNG to be written, in place of an older one of this package; it must end in ``.png``.
     bands, stretch, columns, share, panel_px
         As in `plot_rgb`.
 
@@ -277,7 +281,7 @@ def quicklook(
     SelectionError
         As for `plot_rgb`.
     ExportError
-        The picture can't be written, or its name does not end in ``.png``.
+        The picture can't be written, its name does not end in ``.png``, or another is there.
     """
     target = take_picture_path(path)
     make_folder(target.parent)
@@ -295,7 +299,7 @@ def quicklook(
     # A dot for each pixel.
     dpi = float(np.clip(thin(da, panel_px).sizes["x"] / _PANEL_INCHES, *_DPI))
     with whole_file(target) as place:
-        figure.savefig(place, format="png", dpi=dpi)
+        figure.savefig(place, format="png", dpi=dpi, metadata={"Software": _MARK.decode()})
     return target
 
 
@@ -315,10 +319,16 @@ def take_picture_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ExportError
-        It does not end in ``.png``.
+        It does not end in ``.png``, or another file than a picture of this package is there.
     """
     target = take_path(path, "the picture's path", ExportError)
     if target.suffix.lower() != ".png":  # else a slip of the pen replaces an AOI file by a picture
         msg = f"the picture's path {str(target)!r} must end in .png: pictures are PNG files."
         raise ExportError(msg)
+    check_own(target, _is_ours, "picture")
     return target
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _MARK in file.read(_HEAD_BYTES)

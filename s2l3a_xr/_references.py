@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import email.utils
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -354,5 +355,11 @@ def _needed() -> Iterator[None]:
     try:
         yield
     except ImportError as exc:
-        msg = f"a virtual store of this kind needs {exc.name} ({_INSTALL})."
+        is_old = exc.name == "icechunk" and sys.version_info < (3, 12)
+        how = (
+            "Python 3.12 or newer; a name that ends in .parquet needs neither"
+            if is_old
+            else _INSTALL
+        )
+        msg = f"a virtual store of this kind needs {exc.name} ({how})."
         raise ImportError(msg) from exc

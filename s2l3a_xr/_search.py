@@ -16,6 +16,9 @@ from s2l3a_xr._selection import Numbers, select_months
 from s2l3a_xr._stac import ArchiveLike, name_source, open_place
 from s2l3a_xr._transport import Transport, run_with_session
 
+_TOLD_SHARE = 5e-4
+"""Less of an area comes from rounding, or is no more than a few pixels of its border."""
+
 DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 
 
@@ -87,8 +90,46 @@ def search_l3a(
     >>> search_l3a((11.7, 51.9, 11.8, 52.0), years=2021, months="3-5", archive=archive).available
     12
     """
+    return find_inventory(
+        aoi,
+        years=years,
+        months=months,
+        time=time,
+        bands=bands,
+        archive=archive,
+        verify=verify,
+        transport=transport,
+    )
+
+
+def find_inventory(
+    aoi: AoiLike,
+    *,
+    bands: str | Iterable[str],
+    archive: ArchiveLike,
+    transport: Transport | None,
+    verify: bool | Literal["auto"] = "auto",
+    zone: str | None = None,
+    **when: Any,  # noqa: ANN401 - many forms
+) -> Inventory:
+    """Ask as `search_l3a` does, perhaps for tiles of one zone first.
+
+    Parameters
+    ----------
+    aoi, bands, archive, transport, verify
+        As for `search_l3a`.
+    zone : str, optional
+        CRS of the zone whose tiles are wanted, if they have as much of the area as others.
+    **when : object
+        ``years``, ``months`` and ``time``.
+
+    Returns
+    -------
+    Inventory
+        What there is.
+    """
     area = read_aoi(aoi)
-    selection = select_months(years, months, time)
+    selection = select_months(**when)
     names = band_names(bands)
     layers = resolve_bands(names)
     place = open_place(archive)
@@ -97,13 +138,13 @@ def search_l3a(
         found = run_with_session(
             transport or Transport(),
             lambda session: take_inventory(
-                session, place, area, selection, names, layers, verify=verify
+                session, place, area, selection, names, layers, verify=verify, zone=zone
             ),
         )
     except ArchiveError as exc:
         name_source(exc, archive)
         raise
-    if found.cover.uncovered > 0:
+    if found.cover.uncovered >= _TOLD_SHARE:
         warn_user(
             f"{found.cover.uncovered:.1%} of the AOI lies outside the tiles that the archive "
             "offers; it stays nodata: see where the AOI lies.",

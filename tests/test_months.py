@@ -107,7 +107,7 @@ def test_the_band_is_told_that_lacks_most(site, lay):
     with pytest.warns(MissingWarning) as record:
         da = open_area(site, OVER_BOTH)
     share, where = share_told(record)
-    assert where == "B8 of 2021-05 (no more than that in 1 other months)"
+    assert where == "B8 of 2021-05 (and no more than that in other months: 1)"
     lost = (da == -10000).mean(["y", "x"]).to_numpy()
     assert share == pytest.approx(lost.max(), abs=2e-3)
     assert np.unravel_index(lost.argmax(), lost.shape) == (2, 1)
@@ -158,6 +158,17 @@ def test_one_zone_for_an_area_that_two_have_whatever_months_are_asked_for(server
         alone = open_l3a(area, years=2021, months=month, **options)
         xr.testing.assert_equal(alone, together.sel(time=alone["time"]))
         assert alone.rio.crs == together.rio.crs
+
+
+@pytest.mark.parametrize("zone", [32, 33])
+def test_with_a_crs_the_tiles_of_its_zone_come_first(server, zone):
+    """They have all of it, so that its pixels are copies."""
+    asked = {"time": "2021-06", "bands": "B6", "archive": server.url}
+    area, crs = (12.20, 51.94, 12.24, 51.96), f"EPSG:326{zone}"
+    given = open_l3a(area, crs=crs, **asked)
+    assert {tile[:2] for tile in given.l3a.plan()["tile"]} == {str(zone)}
+    like = open_l3a(area, like=given, **asked)
+    np.testing.assert_array_equal(like, given)
 
 
 def test_a_tile_stands_in_for_one_that_lacks_the_month(site, lay):

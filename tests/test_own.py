@@ -215,7 +215,7 @@ def _as_references(path):
 
 
 def _as_icechunk(path):
-    for name in ("snapshots", "manifests", "refs"):
+    for name in ("repo", "snapshots", "transactions"):
         (path / name).mkdir(parents=True)
 
 
