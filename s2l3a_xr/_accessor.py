@@ -131,7 +131,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
         nothing failed in what was computed
         """
         from s2l3a_xr._failures import failure_table  # noqa: PLC0415 - heavy, loaded when used
-        from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
+        from s2l3a_xr._tokens import tokens_of  # noqa: PLC0415 - heavy, loaded when used
 
         return failure_table(tokens_of(self._da))
 
@@ -165,7 +165,7 @@ class L3AAccessor(Menu, MaskMethods, PictureMethods):
         >>> table.columns.tolist()
         ['host', 'process', 'requests', 'bytes', 'retries', 'connections']
         """
-        from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
+        from s2l3a_xr._tokens import tokens_of  # noqa: PLC0415 - heavy, loaded when used
         from s2l3a_xr._traffic import traffic_table  # noqa: PLC0415 - heavy, loaded when used
 
         return traffic_table(tokens_of(self._da))

@@ -151,7 +151,7 @@ class L3ADatasetAccessor(Menu):
         0
         """
         from s2l3a_xr._failures import failure_table  # noqa: PLC0415 - heavy, loaded when used
-        from s2l3a_xr._rehearsal import tokens_of  # noqa: PLC0415 - heavy, loaded when used
+        from s2l3a_xr._tokens import tokens_of  # noqa: PLC0415 - heavy, loaded when used
 
         tokens = [token for da in self._bands().values() for token in tokens_of(da)]
         return failure_table(tuple(dict.fromkeys(tokens)))

@@ -30,6 +30,7 @@ from s2l3a_xr._jobs import (
     contents_of,
     days_of,
     plan_jobs,
+    warn_of_numbers,
     watch_failures,
     without_nan,
 )
@@ -121,6 +122,7 @@ def to_cog(
     check_volume(len(todo) * bands, raster, max_bytes)
     if not todo:
         return [job.path for job in jobs]
+    warn_of_numbers(cube)
     check_folder(folder, todo, raster, is_packed=True)
     watch = watch_failures(cube)
     pixels = _pixels(cube, origin, raster)

@@ -36,6 +36,7 @@ from s2l3a_xr._jobs import (
     check_folder,
     chunked,
     plan_jobs,
+    warn_of_numbers,
     watch_failures,
     without_nan,
 )
@@ -110,6 +111,8 @@ def to_geotiff(
     -----
     MissingWarning
         Files hold nodata alone.
+    S2L3AWarning
+        Nodata took part in arithmetic, and is a number like any other.
 
     References
     ----------
@@ -139,6 +142,7 @@ def to_geotiff(
     todo = _unfinished(jobs, raster, overwrite=overwrite)
     check_volume(len(todo), raster, max_bytes)
     if todo:
+        warn_of_numbers(cube)
         check_folder(folder, todo, raster, is_packed=profile != "plain")
         way = _Way(raster, profile, piece_px)
         if empty := _write(cube, origin, jobs, todo, way, shown=progress):

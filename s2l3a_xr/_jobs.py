@@ -18,11 +18,13 @@ from dask.base import tokenize
 
 from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._disk import try_name
-from s2l3a_xr._errors import ExportError, SelectionError
+from s2l3a_xr._errors import ExportError, S2L3AWarning, SelectionError, warn_user
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._inventory import volume_text
+from s2l3a_xr._product import NODATA
 from s2l3a_xr._raster import COMMON, Raster
-from s2l3a_xr._rehearsal import Origin, tokens_of, tokens_to_read
+from s2l3a_xr._rehearsal import Origin, nodata_becomes, tokens_to_read
+from s2l3a_xr._tokens import tokens_of
 
 LEAST_PACKED_SHARE = 0.02
 """Of unpacked bytes: masks and areas that are nodata for the most part pack as well as that."""
@@ -303,6 +305,25 @@ def check_folder(folder: Path, todo: Sequence[Job], raster: Raster, *, is_packed
             "least; make room, or ask for a smaller area, fewer months or bands."
         )
         raise ExportError(msg)
+
+
+def warn_of_numbers(cube: xr.DataArray) -> None:
+    """Warn where nodata took part in arithmetic, and is a number like any other now.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        What is to be written.
+    """
+    number = nodata_becomes(chunked(cube)) if cube.dtype.kind in "iuf" else None
+    fill = cube.attrs.get("_FillValue", NODATA)
+    if number is None or np.isnan(number) or number == fill:
+        return
+    warn_user(
+        f"pixels without data will hold {number:.6g}: {fill} took part in the arithmetic as a "
+        "number; compute from da.l3a.masked(), or open with mask_and_scale=True.",
+        S2L3AWarning,
+    )
 
 
 def without_nan(pixels: np.ndarray, nodata: float | None) -> np.ndarray:

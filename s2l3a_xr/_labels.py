@@ -19,6 +19,7 @@ from s2l3a_xr._flags import CLASSES, flag_attrs
 from s2l3a_xr._product import BANDS, QUANTIFICATION
 from s2l3a_xr._request import Request
 from s2l3a_xr._texts import redact
+from s2l3a_xr._tokens import remember
 
 
 def label_request(
@@ -56,6 +57,7 @@ def label_request(
     """
     array = L3AArray(request)
     array.announce()
+    remember(array)
     attrs = attrs_of(request, origin, array)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:

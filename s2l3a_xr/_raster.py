@@ -142,7 +142,7 @@ def raster_of(cube: xr.DataArray) -> Raster:
     if dtype.kind not in "iuf" or (dtype.kind == "f" and dtype.itemsize < 4):  # noqa: PLR2004
         msg = f"pixels of type {cube.dtype} can't be written; use da.astype('float32')."
         raise ExportError(msg)
-    nodata = cube.rio.encoded_nodata if cube.rio.encoded_nodata is not None else cube.rio.nodata
+    nodata = _nodata_of(cube)
     if nodata is None or np.isnan(nodata):
         nodata = NODATA if dtype.kind == "f" else None
     return Raster(
@@ -153,6 +153,15 @@ def raster_of(cube: xr.DataArray) -> Raster:
         dtype=dtype.name,
         nodata=None if nodata is None else float(nodata),
     )
+
+
+def _nodata_of(cube: xr.DataArray) -> float | None:
+    try:
+        encoded = cube.rio.encoded_nodata
+        nodata: float | None = cube.rio.nodata if encoded is None else encoded
+    except OverflowError:  # xarray hands -10000 on to what is True or False, or a small number
+        return None
+    return nodata
 
 
 def _step(cube: xr.DataArray, dim: str) -> float:

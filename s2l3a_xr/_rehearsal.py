@@ -20,7 +20,6 @@ from xarray.core import indexing
 
 from s2l3a_xr._agreement import Versions
 from s2l3a_xr._cube import L3AArray, auto_chunks
-from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._request import Request
 
 _CHOOSING_STEPS = frozenset(
@@ -28,6 +27,9 @@ _CHOOSING_STEPS = frozenset(
     | {"rechunk", "rechunk-merge", "rechunk-split", "stack"}
 )
 """dask steps that choose pixels and change none."""
+
+_ARITHMETIC = frozenset({"add", "sub", "mul", "truediv", "floordiv", "pow", "neg", "abs", "astype"})
+"""Steps that are quick, and take nodata for a number."""
 
 
 def find_array(da: xr.DataArray) -> L3AArray | None:
@@ -61,36 +63,6 @@ def tokens_to_read(da: xr.DataArray) -> tuple[str, ...]:
         Empty where the pixels have been computed, or come from elsewhere.
     """
     return tuple(_arrays_of(da))
-
-
-def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
-    """Name the requests that an array comes from, by its graph or else by its attributes.
-
-    Parameters
-    ----------
-    da : xarray.DataArray
-        As opened, or made from such arrays.
-
-    Returns
-    -------
-    tuple of str
-        Tokens of requests.
-
-    Raises
-    ------
-    SelectionError
-        It does not say.
-    """
-    tokens = tokens_to_read(da)
-    if not tokens and "request" in da.attrs:
-        tokens = (str(da.attrs["request"]),)
-    if not tokens:
-        msg = (
-            "the array does not say which request it comes from: it was computed and lost its "
-            "attrs, or is not from open_l3a; ask the array that was opened."
-        )
-        raise SelectionError(msg)
-    return tokens
 
 
 def _arrays_of(da: xr.DataArray) -> dict[str, L3AArray]:
@@ -284,11 +256,8 @@ def find_origin(da: xr.DataArray) -> Origin | None:
         None where pixels may have been changed, or come from elsewhere.
     """
     array = find_array(da)
-    layers = da.__dask_graph__().layers
-    # xarray names what it reads as users do, and may decode there: that changes the type
-    read = {name for name, layer in layers.items() if _reads(layer)}
-    steps = {key_split(name) for name in layers if not {name, f"original-{name}"} & read}
-    if array is None or da.dtype != array.dtype or not steps <= _CHOOSING_STEPS:
+    # xarray may decode where it reads: that changes the type
+    if array is None or da.dtype != array.dtype or not _steps_of(da) <= _CHOOSING_STEPS:
         return None
     every = slice(None)
     return Origin(
@@ -299,6 +268,41 @@ def find_origin(da: xr.DataArray) -> Origin | None:
         rows=_positions(da, 2, (0, 0, every, 0)),
         columns=_positions(da, 3, (0, 0, 0, every)),
     )
+
+
+def _steps_of(da: xr.DataArray) -> set[str]:
+    """Name the steps after reading; xarray names what it reads as users do."""
+    layers = da.__dask_graph__().layers
+    read = {name for name, layer in layers.items() if _reads(layer)}
+    return {key_split(name) for name in layers if not {name, f"original-{name}"} & read}
+
+
+def nodata_becomes(da: xr.DataArray) -> float | None:
+    """Tell what plain arithmetic makes of pixels without data.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        Dask-backed.
+
+    Returns
+    -------
+    float or None
+        Of nodata alone; None where nothing was computed, or by more than arithmetic.
+    """
+    array = find_array(da)
+    if array is None or not da.size:
+        return None
+    steps = _steps_of(da)
+    if steps <= _CHOOSING_STEPS or not steps <= _CHOOSING_STEPS | _ARITHMETIC:
+        return None
+    nothing = np.array(array.request.fill, array.dtype)
+
+    def give(axes: list[np.ndarray]) -> np.ndarray:
+        return np.broadcast_to(nothing, [len(positions) for positions in axes])
+
+    with np.errstate(all="ignore"):
+        return float(_probed(da.data, give)[(0,) * da.ndim].compute(scheduler=get_sync))
 
 
 def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray:

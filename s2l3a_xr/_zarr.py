@@ -24,7 +24,7 @@ from s2l3a_xr._cube import auto_chunks
 from s2l3a_xr._disk import make_folder, told
 from s2l3a_xr._errors import ExportError
 from s2l3a_xr._help import knows_keywords
-from s2l3a_xr._jobs import Watch, chunked, contents_of, watch_failures
+from s2l3a_xr._jobs import Watch, chunked, contents_of, warn_of_numbers, watch_failures
 from s2l3a_xr._journal import (
     GROUP,
     Journal,
@@ -170,6 +170,8 @@ def to_zarr(
         if not journal.laid:
             _lay(place, cube, layout, sizes)
             journal = mark_laid(journal)
+        if todo:
+            warn_of_numbers(cube)
         watch = watch_failures(cube)
         blocks = _pixels(cube, origin, regions).to_delayed().ravel()
         tasks = [

@@ -68,6 +68,7 @@ STAGES = (
     "_traffic",
     "_cube",
     "_rehearsal",
+    "_tokens",
     "_chunks",
     "_planning",
     "_copy",

@@ -90,6 +90,7 @@ def test_a_longer_request_keeps_the_files_of_a_shorter_one(da, server, tmp_path)
     assert first[0].stat().st_mtime_ns == stamp
 
 
+@pytest.mark.filterwarnings("ignore:pixels without data")
 def test_what_holds_something_else_is_an_error_unless_overwritten(da, tmp_path):
     (path, *_) = to_geotiff(da, tmp_path, progress=False)
     brighter = da + 1
@@ -188,6 +189,49 @@ def test_reflectance_is_written_as_it_is(server, tmp_path):
     assert da.dtype == pixels.dtype == np.float32
 
 
+def _raw_ndvi(da):
+    red, nir = (da.sel(band=name, drop=True) for name in ("B4", "B5"))
+    return ((nir - red) / (nir + red)).assign_coords(band="ndvi")
+
+
+@pytest.mark.parametrize("write", [to_geotiff, s2l3a_xr.to_cog, s2l3a_xr.to_zarr])
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [(_raw_ndvi, 0), (lambda da: da / 10000, -1), (lambda da: da + 1, -9999)],
+)
+def test_nodata_that_became_a_number_is_told(da, server, tmp_path, write, change, number):
+    changed = change(da)
+    server.clear_log()
+    told = rf"pixels without data will hold -?{abs(number)}: -10000 took part .*masked\(\)"
+    with pytest.warns(s2l3a_xr.S2L3AWarning, match=told):
+        write(changed, tmp_path / "out", progress=False)
+    asked = len(requests_to_tif(server))
+    server.clear_log()
+    changed.compute()
+    assert asked == len(requests_to_tif(server)) or not requests_to_tif(server)
+    outside = (da == -10000).isel(band=0, time=0).to_numpy()
+    assert outside.any()
+    assert (changed.isel(time=0).to_numpy()[..., outside] == number).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda da: da.astype("float32"),
+        lambda da: da.where(da > 0) / 10000,
+        lambda da: da.l3a.masked() / 10000,
+        lambda da: (da > 500).isel(x=slice(5, None)),
+        lambda da: (da > 500).astype("uint8"),
+        lambda da: (da / 10000).compute(),
+        lambda da: da.isel(band=[1, 0], y=slice(None, None, -1)),
+    ],
+    ids=["cast", "where", "masked", "bool", "uint8", "computed", "chosen"],
+)
+def test_nothing_is_told_of_nodata_that_stays_nodata(da, tmp_path, change):
+    assert len(to_geotiff(change(da), tmp_path, progress=False)) == 4
+
+
+@pytest.mark.filterwarnings("ignore:pixels without data")
 def test_own_layers_keep_their_names(da, tmp_path):
     ndvi = (da.sel(band="B5") - da.sel(band="B4")).assign_coords(band="ndvi")
     paths = to_geotiff(ndvi, tmp_path, progress=False)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+import xarray as xr
 from click.testing import CliRunner
 
 import s2l3a_xr
@@ -223,6 +224,23 @@ def test_every_array_of_the_request_can_be_asked(fresh_server):
         assert array.l3a.failures()["band"].tolist() == ["B4"]
     with pytest.raises(SelectionError, match="does not say which request"):
         computed.drop_attrs().l3a.failures()
+
+
+def test_what_was_put_together_is_not_said_to_be_whole(fresh_server):
+    """Its attrs are those of its first part, where nothing failed."""
+    whole = open_area(fresh_server, time="2021-03", fail_on_error=False)
+    fresh_server.faults = [Fault(match=r"202104.*_B4\.tif$", kind="status", status=403)]
+    broken = open_area(fresh_server, time="2021-04", fail_on_error=False)
+    how = dict.fromkeys(("compat", "join", "combine_attrs"), "override")
+    joined = xr.concat([whole, broken], "time", coords="minimal", **how)
+    with pytest.warns(ReadFailedWarning):
+        computed = joined.compute()
+    assert set(joined.l3a.failures()["month"]) == {"2021-04"}
+    with pytest.raises(
+        SelectionError, match=r"put together of several requests, .* has no 2021-04"
+    ):
+        computed.l3a.failures()
+    assert len(computed.sel(time=["2021-03-15"]).l3a.failures()) == 0
 
 
 def test_secrets_are_nowhere(fresh_server):

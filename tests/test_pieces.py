@@ -113,6 +113,7 @@ def test_all_types_and_sizes(tmp_path, dtype, profile):
     ],
     ids=["rechunked", "computed", "turned", "masked", "changed"],
 )
+@pytest.mark.filterwarnings("ignore:pixels without data")
 def test_arrays_cut_in_other_ways(da, tmp_path, change):
     changed = change(da)
     whole = to_geotiff(changed, tmp_path / "whole", progress=False)
