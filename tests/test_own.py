@@ -297,6 +297,7 @@ def test_a_store_that_was_killed_as_it_began_is_begun_anew(da, tmp_path):
         to_zarr(da, tmp_path, overwrite=True, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:pixels without data")
 def test_a_store_behind_a_url_keeps_other_files(da):
     import fsspec  # noqa: PLC0415 - for this one
 
@@ -353,6 +354,7 @@ def test_the_demo_replaces_nothing_of_others(server, tmp_path, fields, name):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.filterwarnings("ignore:pixels without data")
 def test_the_demo_knows_its_own_files(da, demo_folder, tmp_path):
     path = demo_folder / "s2_l3a_20210515_red.tif"
     whole = path.read_bytes()
@@ -376,3 +378,69 @@ def test_the_demo_knows_its_own_files(da, demo_folder, tmp_path):
     assert demo(demo_folder).exit_code == 0
     assert path.read_bytes() == whole
     assert (demo_folder / "my.txt").read_text("utf-8") == "mine"
+
+
+def test_a_picture_replaces_pictures_of_ours_alone(server, run, tmp_path):
+    da = s2l3a_xr.open_l3a(AOI, time="2021-05", archive=server.url)
+    ours, theirs = tmp_path / "ours.png", tmp_path / "theirs.png"
+    da.l3a.quicklook(ours)
+    first = ours.read_bytes()
+    assert da.l3a.quicklook(ours).read_bytes() == first
+    for text in (b"mine", first.replace(b"s2l3a_xr quicklook", b"matplotlib quicks.")):
+        theirs.write_bytes(text)
+        server.clear_log()
+        with pytest.raises(ExportError, match=r"theirs\.png is there already and is no picture"):
+            da.l3a.quicklook(theirs)
+        assert run("quicklook", BOUNDS, theirs).exit_code == 2
+        assert theirs.read_bytes() == text
+        assert not server.log
+
+
+def test_what_was_saved_is_not_taken_for_an_area(found, da, server, tmp_path):
+    """Its shapes are footprints of whole tiles."""
+    pinned = found.save(tmp_path / "found.json")
+    request = da.l3a.save_request(tmp_path / "request.json")
+    for path, told in ((pinned, "inventory; open it with inventory="), (request, "request; open")):
+        with pytest.raises(s2l3a_xr.AoiError, match=f"is no area but a saved {told}"):
+            s2l3a_xr.open_l3a(path, time="2021-05", archive=server.url)
+    with pytest.raises(s2l3a_xr.AoiError, match="can't be an Inventory; give it as inventory="):
+        s2l3a_xr.search_l3a(found)
+    smaller = s2l3a_xr.buffer_aoi(AOI, -20)
+    from s2l3a_xr._buffer import write_area  # noqa: PLC0415
+
+    area = write_area(smaller, tmp_path / "area.geojson")
+    assert s2l3a_xr.search_l3a(area, time="2021-05", archive=server.url).available == 4
+
+
+def test_an_inventory_with_sorted_keys_is_one(found, tmp_path):
+    path = found.save(tmp_path / "found.json")
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")), sort_keys=True), "utf-8")
+    found.save(path)
+    assert Inventory.load(path).available == found.available
+
+
+def test_another_zone_is_named_first(da, tmp_path, server):
+    to_geotiff(da, tmp_path, progress=False)
+    other = s2l3a_xr.open_l3a(AOI, time="2021-05", bands="B4", archive=server.url, crs="EPSG:32633")
+    with pytest.raises(ExportError, match=r"its CRS is EPSG:32632, not EPSG:32633"):
+        to_geotiff(other, tmp_path, progress=False)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(da, tmp_path):
+    (tmp_path / "s2_l3a_20210515_red.tif").mkdir()
+    with pytest.raises(ExportError, match="a folder has that name: remove it"):
+        to_geotiff(da, tmp_path, overwrite=True, progress=False)
+
+
+def test_files_of_systems_do_not_keep_a_store(da, tmp_path):
+    to_zarr(da, tmp_path / "a.zarr", progress=False)
+    (tmp_path / "a.zarr" / ".DS_Store").write_bytes(b"x")
+    to_zarr(da.isel(x=slice(5)), tmp_path / "a.zarr", overwrite=True, progress=False)
+
+
+def test_a_foreign_store_of_format_3_is_named_so(da, tmp_path):
+    xr.Dataset({"a": ("x", [1, 2])}).to_zarr(tmp_path / "a.zarr", zarr_format=3)
+    before = contents(tmp_path)
+    with pytest.raises(ExportError, match="is a Zarr store of format 3"):
+        to_zarr(da, tmp_path / "a.zarr", overwrite=True, progress=False)
+    assert contents(tmp_path) == before
