@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from s2l3a_xr._paths import take_path
 MEMBER = "s2l3a_xr"
 """Where the head stands in a GeoJSON, and in a Parquet file's metadata."""
 
+_HEAD_BYTES = 4096
 _STORES = (
     ("zarr.json",),
     (".zgroup",),
@@ -47,7 +49,11 @@ def has_head(path: Path, form: str) -> bool:
     OSError, RecursionError, ValueError
         It can't be read, or is no JSON.
     """
-    document = json.loads(path.read_bytes())
+    data = path.read_bytes()
+    begin = rf'"{MEMBER}"\s*:\s*\{{\s*"format"\s*:\s*"{re.escape(form)}"'
+    if re.search(begin.encode(), data[:_HEAD_BYTES]):  # as it was written, though it may be cut
+        return True
+    document = json.loads(data)
     head = document.get(MEMBER) if isinstance(document, dict) else None
     return isinstance(head, dict) and head.get("format") == form
 
