@@ -180,10 +180,14 @@ def _refuse_own(beginning: bytes, file: Path) -> None:
     """Refuse footprints of tiles that would be taken for an area."""
     if f'"{MEMBER}"'.encode() not in beginning:
         return
-    for kind, use in (("inventory", "inventory=…"), ("request", 'xarray\'s engine="s2l3a"')):
-        if has_head(file, f"{MEMBER} {kind}"):
-            msg = f"{file} is no area but a saved {kind}; open it with {use}."
-            raise AoiError(msg)
+    uses = {"inventory": "inventory=…", "request": 'engine="s2l3a" of xarray'}
+    try:
+        kinds = [kind for kind in uses if has_head(file, f"{MEMBER} {kind}")]
+    except (RecursionError, ValueError):  # no JSON: GDAL says what is wrong
+        return
+    for kind in kinds:
+        msg = f"{file} is no area but a saved {kind}; open it with {uses[kind]}."
+        raise AoiError(msg)
 
 
 def _read_mapping(mapping: Mapping[str, Any]) -> gpd.GeoSeries:

@@ -403,6 +403,9 @@ def test_what_was_saved_is_not_taken_for_an_area(found, da, server, tmp_path):
     for path, told in ((pinned, "inventory; open it with inventory="), (request, "request; open")):
         with pytest.raises(s2l3a_xr.AoiError, match=f"is no area but a saved {told}"):
             s2l3a_xr.open_l3a(path, time="2021-05", archive=server.url)
+    (tmp_path / "cut.geojson").write_text('{"s2l3a_xr": 5, "type"', "utf-8")
+    with pytest.raises(s2l3a_xr.AoiError, match="can't be read as a vector file"):
+        s2l3a_xr.search_l3a(tmp_path / "cut.geojson")
     with pytest.raises(s2l3a_xr.AoiError, match="can't be an Inventory; give it as inventory="):
         s2l3a_xr.search_l3a(found)
     smaller = s2l3a_xr.buffer_aoi(AOI, -20)
