@@ -127,7 +127,9 @@ async def _take(
         msg = await _explain_nothing(session, archive, aoi, candidates, asked, set(chosen))
         raise MissingError(msg, url=archive.url)
     asked = selection.among(asked, (month for _, month in products))
-    cover, offered = _cover_years(aoi, candidates, known, zone)
+    # A catalogue is asked for months, and gives some of those beside them.
+    months = {month for _, month in known} if not isinstance(archive, ItemArchive) else set(asked)
+    cover, offered = _cover_years(aoi, candidates, known, months, zone)
     home = home_crs(aoi, cover.tiles)
     by_month = {
         month: _tiles_of_month(aoi, cover, cover.tiles, month, offered, products, home)
@@ -274,6 +276,7 @@ def _cover_years(
     aoi: Aoi,
     candidates: Sequence[Tile],
     known: Mapping[tuple[str, Month], Product],
+    months: Set[Month],
     zone: str | None,
 ) -> tuple[Cover, list[Tile]]:
     """Choose tiles for all months, among those that have any.
@@ -281,11 +284,11 @@ def _cover_years(
     All months of the years that were listed count, not only those asked for: the grid would
     change from one month to the next.
     """
-    months = {month for _, month in known}
     gaps = {
         tile.name: sum((tile.name, month) not in known for month in months) for tile in candidates
     }
-    offered = [tile for tile in candidates if gaps[tile.name] < len(months)]
+    there = {name for name, _ in known}
+    offered = [tile for tile in candidates if tile.name in there]
     has_zone = any(tile.crs == zone for tile in offered)
     return _fewest_zones(aoi, offered, gaps, zone if has_zone else None), offered
 
@@ -351,13 +354,10 @@ def _fewest_zones(
     enough = [c for c in covers if c.uncovered <= least.uncovered + _SAME_SHARE]
 
     def cost(cover: Cover) -> tuple[bool, int, int]:
-        return cover.tiles[0].crs != home, len(cover.tiles), _lack(cover, gaps)
+        lack = sum(gaps.get(tile.name, 0) for tile in cover.tiles)
+        return cover.tiles[0].crs != home, len(cover.tiles), lack
 
     return min(enough, key=cost, default=least)
-
-
-def _lack(cover: Cover, gaps: dict[str, int]) -> int:
-    return sum(gaps.get(tile.name, 0) for tile in cover.tiles)
 
 
 async def _list_files(

@@ -125,6 +125,8 @@ def _read_file(path: str | os.PathLike[str]) -> gpd.GeoSeries:
             if kind is not None
         ]
         read = [gpd.read_file(s, layer=name, columns=[]).geometry for s, name in layers]
+    except AoiError:
+        raise
     except _UNREADABLE as exc:
         reason = str(exc).partition(" It might help")[0].rstrip(".;")  # GDAL on its drivers
         msg = (
@@ -183,7 +185,7 @@ def _refuse_own(beginning: bytes, file: Path) -> None:
     uses = {"inventory": "inventory=…", "request": 'engine="s2l3a" of xarray'}
     try:
         kinds = [kind for kind in uses if has_head(file, f"{MEMBER} {kind}")]
-    except (RecursionError, ValueError):  # no JSON: GDAL says what is wrong
+    except RecursionError:  # GDAL says what is wrong
         return
     for kind in kinds:
         msg = f"{file} is no area but a saved {kind}; open it with {uses[kind]}."

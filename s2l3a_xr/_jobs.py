@@ -21,8 +21,7 @@ from s2l3a_xr._disk import try_name
 from s2l3a_xr._errors import ExportError, S2L3AWarning, SelectionError, warn_user
 from s2l3a_xr._failures import Row, failures_of, home_folder
 from s2l3a_xr._inventory import volume_text
-from s2l3a_xr._product import NODATA
-from s2l3a_xr._raster import COMMON, Raster
+from s2l3a_xr._raster import COMMON, Raster, nodata_of
 from s2l3a_xr._rehearsal import Origin, nodata_becomes, tokens_to_read
 from s2l3a_xr._tokens import tokens_of
 
@@ -315,12 +314,14 @@ def warn_of_numbers(cube: xr.DataArray) -> None:
     cube : xarray.DataArray
         What is to be written.
     """
-    number = nodata_becomes(chunked(cube)) if cube.dtype.kind in "iuf" else None
-    fill = cube.attrs.get("_FillValue", NODATA)
-    if number is None or np.isnan(number) or number == fill:
+    found = nodata_becomes(chunked(cube)) if cube.dtype.kind in "iuf" else None
+    if found is None:
+        return
+    before, after = found
+    if np.isnan(after) or after in {before, nodata_of(cube)}:
         return
     warn_user(
-        f"pixels without data will hold {number:.6g}: {fill} took part in the arithmetic as a "
+        f"pixels without data will hold {after:.6g}: {before:g} took part in the arithmetic as a "
         "number; compute from da.l3a.masked(), or open with mask_and_scale=True.",
         S2L3AWarning,
     )

@@ -57,7 +57,6 @@ def label_request(
     """
     array = L3AArray(request)
     array.announce()
-    remember(array)
     attrs = attrs_of(request, origin, array)
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(array), attrs)
     if chunks is not None:
@@ -78,6 +77,7 @@ def label_request(
             "x": request.grid.x,
         },
     )
+    remember(da)
     da = da.rio.write_crs(request.grid.crs).rio.write_transform(request.grid.transform)
     da = da.rio.write_coordinate_system()
     return _scale(da) if mask_and_scale else da

@@ -46,14 +46,15 @@ def has_head(path: Path, form: str) -> bool:
 
     Raises
     ------
-    OSError, RecursionError, ValueError
-        It can't be read, or is no JSON.
+    OSError, RecursionError
+        It can't be read.
     """
     data = path.read_bytes()
-    begin = rf'"{MEMBER}"\s*:\s*\{{\s*"format"\s*:\s*"{re.escape(form)}"'
-    if re.search(begin.encode(), data[:_HEAD_BYTES]):  # as it was written, though it may be cut
-        return True
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except ValueError:  # cut, or damaged: perhaps it begins as it was written
+        begin = rf'"{MEMBER}"\s*:\s*\{{\s*"format"\s*:\s*"{re.escape(form)}"'
+        return re.search(begin.encode(), data[:_HEAD_BYTES]) is not None
     head = document.get(MEMBER) if isinstance(document, dict) else None
     return isinstance(head, dict) and head.get("format") == form
 

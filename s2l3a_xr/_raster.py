@@ -142,7 +142,7 @@ def raster_of(cube: xr.DataArray) -> Raster:
     if dtype.kind not in "iuf" or (dtype.kind == "f" and dtype.itemsize < 4):  # noqa: PLR2004
         msg = f"pixels of type {cube.dtype} can't be written; use da.astype('float32')."
         raise ExportError(msg)
-    nodata = _nodata_of(cube)
+    nodata = nodata_of(cube)
     if nodata is None or np.isnan(nodata):
         nodata = NODATA if dtype.kind == "f" else None
     return Raster(
@@ -155,7 +155,19 @@ def raster_of(cube: xr.DataArray) -> Raster:
     )
 
 
-def _nodata_of(cube: xr.DataArray) -> float | None:
+def nodata_of(cube: xr.DataArray) -> float | None:
+    """Tell which value means that there is no data.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        From `as_cube`.
+
+    Returns
+    -------
+    float or None
+        As its encoding or its attributes say.
+    """
     try:
         encoded = cube.rio.encoded_nodata
         nodata: float | None = cube.rio.nodata if encoded is None else encoded

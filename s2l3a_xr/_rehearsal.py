@@ -277,7 +277,7 @@ def _steps_of(da: xr.DataArray) -> set[str]:
     return {key_split(name) for name in layers if not {name, f"original-{name}"} & read}
 
 
-def nodata_becomes(da: xr.DataArray) -> float | None:
+def nodata_becomes(da: xr.DataArray) -> tuple[float, float] | None:
     """Tell what plain arithmetic makes of pixels without data.
 
     Parameters
@@ -287,8 +287,8 @@ def nodata_becomes(da: xr.DataArray) -> float | None:
 
     Returns
     -------
-    float or None
-        Of nodata alone; None where nothing was computed, or by more than arithmetic.
+    tuple of float, or None
+        Nodata, and what becomes of it; None where nothing was computed, or by more than arithmetic.
     """
     array = find_array(da)
     if array is None or not da.size:
@@ -299,10 +299,14 @@ def nodata_becomes(da: xr.DataArray) -> float | None:
     nothing = np.array(array.request.fill, array.dtype)
 
     def give(axes: list[np.ndarray]) -> np.ndarray:
-        return np.broadcast_to(nothing, [len(positions) for positions in axes])
+        return np.broadcast_to(nothing, [len(axes[0]), len(axes[1]), 1, 1])  # one pixel will do
 
-    with np.errstate(all="ignore"):
-        return float(_probed(da.data, give)[(0,) * da.ndim].compute(scheduler=get_sync))
+    try:
+        with np.errstate(all="ignore"):
+            found = _probed(da.data, give)[(0,) * da.ndim].compute(scheduler=get_sync)
+    except (IndexError, ValueError):  # other pixels than the first are chosen
+        return None
+    return float(nothing), float(found)
 
 
 def _positions(da: xr.DataArray, axis: int, part: tuple[Any, ...]) -> np.ndarray:

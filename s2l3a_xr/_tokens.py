@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from s2l3a_xr._cube import L3AArray
 from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._rehearsal import tokens_to_read
-from s2l3a_xr._selection import Month, month_text
 
-_months: dict[str, tuple[Month, ...]] = {}
-"""Of requests that this process opened, by token."""
+_labels: dict[str, frozenset[object]] = {}
+"""Times and bands of the requests that this process opened, by token."""
 
 
-def remember(array: L3AArray) -> None:
-    """Note what a request's token stands for.
+def remember(da: xr.DataArray) -> None:
+    """Note what a request's array is labelled with.
 
     Parameters
     ----------
-    array : L3AArray
+    da : xarray.DataArray
         As opened.
     """
-    _months[array.token] = array.request.months
+    _labels[str(da.attrs["request"])] = _labels_of(da)
+
+
+def _labels_of(da: xr.DataArray) -> frozenset[object]:
+    axes = (np.atleast_1d(da[name].to_numpy()) for name in ("time", "band") if name in da.coords)
+    return frozenset(label for axis in axes for label in axis.tolist())
 
 
 def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
     tokens = tokens_to_read(da)
     if not tokens and "request" in da.attrs:
         tokens = (str(da.attrs["request"]),)
-        _check_months(da, tokens[0])
+        _check_whole(da, tokens[0])
     if not tokens:
         msg = (
             "the array does not say which request it comes from: it was computed and lost its "
@@ -57,16 +59,12 @@ def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
     return tokens
 
 
-def _check_months(da: xr.DataArray, token: str) -> None:
+def _check_whole(da: xr.DataArray, token: str) -> None:
     """Refuse what was put together: attributes are those of its first part."""
-    if token not in _months or da.coords.get("time", xr.DataArray(0)).dtype.kind != "M":
-        return
-    times = pd.DatetimeIndex(np.atleast_1d(da["time"].to_numpy()))
-    others = sorted({*zip(times.year, times.month, strict=True)} - {*_months[token]})
-    if others:
+    others = _labels_of(da) - _labels.get(token, _labels_of(da))
+    if any(others & labels for labels in _labels.values()):
         msg = (
-            f"the array was put together of several requests, and its attrs name one that has no "
-            f"{month_text(others[0])}; ask each array that was opened, or this one before it is "
-            "computed."
+            "the array was put together of several requests, and its attrs name the first alone; "
+            "ask each array that was opened, or this one before it is computed."
         )
         raise SelectionError(msg)

@@ -203,7 +203,7 @@ def _raw_ndvi(da):
 def test_nodata_that_became_a_number_is_told(da, server, tmp_path, write, change, number):
     changed = change(da)
     server.clear_log()
-    assert nodata_becomes(changed) == number
+    assert nodata_becomes(changed) == (-10000, number)
     assert not server.log
     told = rf"pixels without data will hold -?{abs(number)}: -10000 took part .*masked\(\)"
     with pytest.warns(s2l3a_xr.S2L3AWarning, match=told):
@@ -217,6 +217,7 @@ def test_nodata_that_became_a_number_is_told(da, server, tmp_path, write, change
     "change",
     [
         lambda da: da.astype("float32"),
+        lambda da: (da / 10000).rio.write_nodata(-1, encoded=True),
         lambda da: da.where(da > 0) / 10000,
         lambda da: da.l3a.masked() / 10000,
         lambda da: (da > 500).isel(x=slice(5, None)),
@@ -224,7 +225,7 @@ def test_nodata_that_became_a_number_is_told(da, server, tmp_path, write, change
         lambda da: (da / 10000).compute(),
         lambda da: da.isel(band=[1, 0], y=slice(None, None, -1)),
     ],
-    ids=["cast", "where", "masked", "bool", "uint8", "computed", "chosen"],
+    ids=["cast", "own", "where", "masked", "bool", "uint8", "computed", "chosen"],
 )
 def test_nothing_is_told_of_nodata_that_stays_nodata(da, tmp_path, change):
     assert len(to_geotiff(change(da), tmp_path, progress=False)) == 4
