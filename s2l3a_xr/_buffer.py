@@ -15,7 +15,7 @@ from s2l3a_xr._aoi import AoiLike, read_aoi
 from s2l3a_xr._disk import whole_file
 from s2l3a_xr._errors import AoiError, ExportError
 from s2l3a_xr._geometries import LONLAT
-from s2l3a_xr._own import MEMBER, check_own, has_head
+from s2l3a_xr._own import MEMBER, check_own, kind_of
 from s2l3a_xr._paths import take_path
 
 _METRES = "EPSG:3035"
@@ -119,5 +119,5 @@ def take_area_path(path: str | os.PathLike[str]) -> Path:
         Something else is there.
     """
     target = take_path(path, "the area's file", ExportError)
-    check_own(target, lambda there: has_head(there, _FORMAT), "area")
+    check_own(target, lambda there: kind_of(there) == _FORMAT, "area")
     return target

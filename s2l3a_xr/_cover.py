@@ -30,6 +30,7 @@ _SLIVER_SHARE = 1e-6
 """Smaller parts of the area, in square metres or as a share, come from rounding."""
 _CHECK = "check the AOI, or ask an archive that has more."
 
+_LEAST_WRITTEN = 5e-4
 _SEGMENT_M = 2000.0
 
 
@@ -109,6 +110,22 @@ def uncovered(aoi: Aoi, tiles: Sequence[Tile], groups: Iterable[Set[str]]) -> li
     return [
         sum(size for names, size in held if names.isdisjoint(group)) / total for group in groups
     ]
+
+
+def share_text(share: float) -> str:
+    """Write a share of an area so that little is not nothing.
+
+    Parameters
+    ----------
+    share : float
+        More than 0.
+
+    Returns
+    -------
+    str
+        Such as ``53.3%``.
+    """
+    return f"{share:.1%}" if share >= _LEAST_WRITTEN else "less than 0.1%"
 
 
 @dataclass(kw_only=True, eq=False)

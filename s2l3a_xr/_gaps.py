@@ -8,13 +8,12 @@ from dataclasses import replace
 
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._cells import MISSING, Cell
-from s2l3a_xr._cover import Cover, uncovered
+from s2l3a_xr._cover import Cover, share_text, uncovered
 from s2l3a_xr._product import resolve_bands
 from s2l3a_xr._selection import Month, month_text
 from s2l3a_xr._tiles import tile_named
 
-_ROUNDING = 5e-4
-"""A tenth of a percent is the least that is told."""
+_ROUNDING = 1e-6
 
 
 def missing_files(cells: Sequence[Cell], bands: Sequence[str]) -> list[str]:
@@ -105,7 +104,7 @@ def tell_lacks(cells: Sequence[Cell], bands: Sequence[str], aoi: Aoi, cover: Cov
     Returns
     -------
     str
-        The band and month that lack most and how many do; empty where it is next to nothing.
+        The band and month that lack most and how many do; empty where nothing is lost.
     """
     by_month: dict[Month, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -128,4 +127,4 @@ def tell_lacks(cells: Sequence[Cell], bands: Sequence[str], aoi: Aoi, cover: Cov
         return ""
     share, where = max(lacks)
     others = f" (and no more than that in other months: {len(lacks) - 1})" if lacks[1:] else ""
-    return f"{share:.1%} of the area is nodata in {where}{others}"
+    return f"{share_text(share)} of the area is nodata in {where}{others}"

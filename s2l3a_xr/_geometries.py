@@ -19,7 +19,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from s2l3a_xr._errors import AoiError, AoiWarning, warn_user
-from s2l3a_xr._own import MEMBER, has_head
+from s2l3a_xr._own import MEMBER, kind_of
 from s2l3a_xr._paths import take_path
 
 LONLAT = "EPSG:4326"
@@ -184,10 +184,10 @@ def _refuse_own(beginning: bytes, file: Path) -> None:
         return
     uses = {"inventory": "inventory=…", "request": 'engine="s2l3a" of xarray'}
     try:
-        kinds = [kind for kind in uses if has_head(file, f"{MEMBER} {kind}")]
+        kind = kind_of(file).removeprefix(f"{MEMBER} ")
     except RecursionError:  # GDAL says what is wrong
         return
-    for kind in kinds:
+    if kind in uses:
         msg = f"{file} is no area but a saved {kind}; open it with {uses[kind]}."
         raise AoiError(msg)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from s2l3a_xr._aoi import Aoi
 from s2l3a_xr._archive import Origin, band_resolution
 from s2l3a_xr._cells import Cell, count_kinds, tabulate, tell_age
-from s2l3a_xr._cover import Cover
+from s2l3a_xr._cover import Cover, share_text
 from s2l3a_xr._gaps import other_tiles, tell_lacks
 from s2l3a_xr._geometries import LONLAT
 from s2l3a_xr._grid import Grid
@@ -363,7 +363,8 @@ class Inventory:
         if lacks := tell_lacks(self.cells, self.bands, self.aoi, self.cover):
             lines.append(lacks)
         if self.cover.uncovered > 0:
-            lines.append(f"{self.cover.uncovered:.1%} of the area lies outside the offered tiles")
+            outside = share_text(self.cover.uncovered)
+            lines.append(f"{outside} of the area lies outside the offered tiles")
         lines.append(f"licence {self.origin.license}, cite {self.origin.references}")
         return printable("\n".join(lines))
 

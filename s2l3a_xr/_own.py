@@ -17,6 +17,7 @@ MEMBER = "s2l3a_xr"
 """Where the head stands in a GeoJSON, and in a Parquet file's metadata."""
 
 _HEAD_BYTES = 4096
+_BEGINNING = re.compile(rb'"%b"\s*:\s*\{\s*"format"\s*:\s*"([a-z0-9_ ]+)"' % MEMBER.encode())
 _STORES = (
     ("zarr.json",),
     (".zgroup",),
@@ -29,20 +30,18 @@ _STORES = (
 _FILES = frozenset({".tif", ".tiff"})
 
 
-def has_head(path: Path, form: str) -> bool:
-    """Tell whether a GeoJSON says that it is one of this package's.
+def kind_of(path: Path) -> str:
+    """Tell what a GeoJSON of this package says that it is.
 
     Parameters
     ----------
     path : Path
         The file.
-    form : str
-        What it must say that it is, such as ``s2l3a_xr inventory``.
 
     Returns
     -------
-    bool
-        True for one that was laid out anew, too.
+    str
+        Such as ``s2l3a_xr inventory``; empty for what is none of this package's.
 
     Raises
     ------
@@ -53,10 +52,10 @@ def has_head(path: Path, form: str) -> bool:
     try:
         document = json.loads(data)
     except ValueError:  # cut, or damaged: perhaps it begins as it was written
-        begin = rf'"{MEMBER}"\s*:\s*\{{\s*"format"\s*:\s*"{re.escape(form)}"'
-        return re.search(begin.encode(), data[:_HEAD_BYTES]) is not None
+        found = _BEGINNING.search(data[:_HEAD_BYTES])
+        return found[1].decode() if found else ""
     head = document.get(MEMBER) if isinstance(document, dict) else None
-    return isinstance(head, dict) and head.get("format") == form
+    return str(head.get("format", "")) if isinstance(head, dict) else ""
 
 
 def check_own(target: Path, is_own: Callable[[Path], bool], what: str) -> None:

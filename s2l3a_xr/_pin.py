@@ -31,7 +31,7 @@ from s2l3a_xr._foreign import (
     take_tile,
 )
 from s2l3a_xr._grid import Grid
-from s2l3a_xr._own import MEMBER, check_own, has_head
+from s2l3a_xr._own import MEMBER, check_own, kind_of
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._product import resolve_bands
 from s2l3a_xr._tiles import footprint, tile_named
@@ -145,7 +145,7 @@ def _is_parquet(path: Path, error: type[S2L3AError]) -> bool:
 
 
 def _has_head(path: Path) -> bool:
-    return has_head(path, _FORMAT)
+    return kind_of(path) == _FORMAT
 
 
 def _has_parquet_head(path: Path) -> bool:

@@ -47,6 +47,11 @@ _ROUNDING = 1e-12
 
 _NEVER = np.iinfo(np.int64).max
 
+_NO_MASK = (
+    "without it nothing can be said of these pixels; a mirror has the masks that were asked for "
+    "by name: bands=[…, 'FLG', 'WGT', 'DTS']"
+)
+
 
 def quality(da: xr.DataArray, *, approximate: bool = False) -> pd.DataFrame:
     """Say what the masks hold of an array's area, see ``da.l3a.quality``.
@@ -81,12 +86,6 @@ def quality(da: xr.DataArray, *, approximate: bool = False) -> pd.DataFrame:
         days = sums[name].where(known, 0).to_numpy().astype("datetime64[D]")
         table[name] = pd.Series(days.astype("datetime64[ns]")).where(known)
     return table.set_index(pd.Index(np.atleast_1d(da["time"].to_numpy()), name="time"))
-
-
-_NO_MASK = (
-    "without it nothing can be said of these pixels; a mirror has the masks that were asked for "
-    "by name: bands=[…, 'FLG', 'WGT', 'DTS']"
-)
 
 
 def _coarser(part: Part) -> Part:

@@ -29,7 +29,7 @@ from s2l3a_xr._foreign import (
 )
 from s2l3a_xr._grid import Grid
 from s2l3a_xr._kernels import KERNELS
-from s2l3a_xr._own import check_own, has_head
+from s2l3a_xr._own import check_own, kind_of
 from s2l3a_xr._paths import take_path
 from s2l3a_xr._pin import as_geojson, check_format, read_geojson, row_of, without_password
 from s2l3a_xr._product import resolve_bands
@@ -101,7 +101,7 @@ def save_request(
     if target.suffix.lower() not in _ENDINGS:
         msg = f"a request's file name must end in .json or .geojson, got {target.name!r}."
         raise ExportError(msg)
-    check_own(target, lambda path: has_head(path, _FORMAT), "request")
+    check_own(target, lambda path: kind_of(path) == _FORMAT, "request")
     request, given = array.request, _labels(da) if labels is None else labels
     names = [_if_known(given.get(native, native), native) for native in request.bands]
     head, rows = _head(request, names, _origin(da)), _rows(request)

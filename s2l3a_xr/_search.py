@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from s2l3a_xr._aoi import AoiLike, read_aoi
+from s2l3a_xr._cover import share_text
 from s2l3a_xr._discover import take_inventory
 from s2l3a_xr._errors import AoiWarning, ArchiveError, warn_user
 from s2l3a_xr._help import knows_keywords
@@ -15,9 +16,6 @@ from s2l3a_xr._product import band_names, resolve_bands
 from s2l3a_xr._selection import Numbers, select_months
 from s2l3a_xr._stac import ArchiveLike, name_source, open_place
 from s2l3a_xr._transport import Transport, run_with_session
-
-_TOLD_SHARE = 5e-4
-"""Less of an area comes from rounding, or is no more than a few pixels of its border."""
 
 DEFAULT_BANDS = ("B2", "B3", "B4", "B8")
 
@@ -144,10 +142,10 @@ def find_inventory(
     except ArchiveError as exc:
         name_source(exc, archive)
         raise
-    if found.cover.uncovered >= _TOLD_SHARE:
+    if found.cover.uncovered > 0:
         warn_user(
-            f"{found.cover.uncovered:.1%} of the AOI lies outside the tiles that the archive "
-            "offers; it stays nodata: see where the AOI lies.",
+            f"{share_text(found.cover.uncovered)} of the AOI lies outside the tiles that the "
+            "archive offers; it stays nodata: see where the AOI lies.",
             AoiWarning,
         )
     return ask_records(found)

@@ -9,7 +9,8 @@ from s2l3a_xr._errors import SelectionError
 from s2l3a_xr._rehearsal import tokens_to_read
 
 _labels: dict[str, frozenset[object]] = {}
-"""Times and bands of the requests that this process opened, by token."""
+"""Times and bands of the requests that this process opened last, by token."""
+_MOST = 1000
 
 
 def remember(da: xr.DataArray) -> None:
@@ -21,6 +22,8 @@ def remember(da: xr.DataArray) -> None:
         As opened.
     """
     _labels[str(da.attrs["request"])] = _labels_of(da)
+    for oldest in list(_labels)[:-_MOST]:
+        _labels.pop(oldest, None)
 
 
 def _labels_of(da: xr.DataArray) -> frozenset[object]:
@@ -62,7 +65,7 @@ def tokens_of(da: xr.DataArray) -> tuple[str, ...]:
 def _check_whole(da: xr.DataArray, token: str) -> None:
     """Refuse what was put together: attributes are those of its first part."""
     others = _labels_of(da) - _labels.get(token, _labels_of(da))
-    if any(others & labels for labels in _labels.values()):
+    if any(others & labels for labels in list(_labels.values())):
         msg = (
             "the array was put together of several requests, and its attrs name the first alone; "
             "ask each array that was opened, or this one before it is computed."

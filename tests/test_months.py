@@ -114,6 +114,15 @@ def test_the_band_is_told_that_lacks_most(site, lay):
     assert (lost > 0).sum() == 2
 
 
+def test_little_is_not_nothing(site, lay):
+    """A few metres of 15 km are beyond 32UPC, and lost in April."""
+    area = shapely.box(694_803, 5_745_000, 709_803, 5_746_000)
+    lay("32UPC", 3, 4, 5)
+    lay("32UQC", 3, 5)
+    with pytest.warns(MissingWarning, match=r"less than 0\.1% of the area is nodata in 2021-04\."):
+        open_area(site, area)
+
+
 def test_where_no_tile_has_all_bands_the_loss_is_told(site, lay):
     lay("32UPC", 3, 5)
     lay("32UPC", 4, bands=["B4"])

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import s2l3a_xr
 from s2l3a_xr import ExportError, Inventory, to_cog, to_geotiff, to_zarr
 from s2l3a_xr._cli import main
-from s2l3a_xr._own import has_head
+from s2l3a_xr._own import kind_of
 from s2l3a_xr._sample import SAMPLE_AOI, Fault
 
 AOI = (11.68, 51.94, 11.70, 51.96)
@@ -101,7 +101,7 @@ def test_what_says_nothing_stays_too(found, tmp_path, text):
 def test_an_inventory_that_was_laid_out_anew_is_one(found, tmp_path):
     path = found.save(tmp_path / "a.json")
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")), indent=4), "utf-8")
-    assert has_head(found.save(path), "s2l3a_xr inventory")
+    assert kind_of(found.save(path)) == "s2l3a_xr inventory"
 
 
 def test_a_request_replaces_requests_alone(da, found, fields, server):
